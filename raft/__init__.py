@@ -1,0 +1,103 @@
+"""Raft consensus as a library: a deterministic core, five ports, adapters, a simulator.
+
+The names here are the public ones, and they need nothing but Python. The adapters are imported from their modules, because the
+real ones need other packages: :mod:`raft.storage.memory`, :mod:`raft.storage.sqlite`, :mod:`raft.storage.snapshots`,
+:mod:`raft.transport.memory`, :mod:`raft.transport.http`.
+"""
+
+from raft.config import RaftConfig
+from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
+from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState, Member, NodeId
+from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, PeerContact, RoleChanged
+from raft.core.roles import Role
+from raft.core.status import PeerStatus, Status
+from raft.errors import (
+    ChangeRefused,
+    ConfigInvalid,
+    DirectoryLocked,
+    EmptyProposal,
+    IdentityMismatch,
+    InvariantViolation,
+    LeadershipLost,
+    MachineFailed,
+    MalformedMessage,
+    MessageRefused,
+    NodeStopped,
+    NotLeader,
+    Outcome,
+    OutcomeUnknown,
+    ProposalTimeout,
+    ProposalTooLarge,
+    RaftError,
+    ReadRefused,
+    Rejected,
+    StorageCorrupt,
+    StorageError,
+    StorageFailed,
+    StorageVersion,
+    TransferInProgress,
+    TransferRefused,
+    UncommittedLimit,
+    UnsupportedVersion,
+    WrongCluster,
+    WrongRecipient,
+)
+from raft.ports.machine import Capture, StateMachine
+from raft.runtime.server import Ports, RaftServer
+
+__all__ = [
+    "AddLearner",
+    "AddVoter",
+    "Boundary",
+    "Capture",
+    "Change",
+    "ChangeRefused",
+    "ConfigInvalid",
+    "Configuration",
+    "ConfigurationChanged",
+    "Demote",
+    "DirectoryLocked",
+    "EmptyProposal",
+    "Entry",
+    "EntryKind",
+    "HardState",
+    "IdentityMismatch",
+    "InvariantViolation",
+    "LeaderChanged",
+    "LeadershipLost",
+    "MachineFailed",
+    "MalformedMessage",
+    "Member",
+    "MessageRefused",
+    "NodeId",
+    "NodeStopped",
+    "NotLeader",
+    "Observation",
+    "Outcome",
+    "OutcomeUnknown",
+    "PeerContact",
+    "PeerStatus",
+    "Ports",
+    "ProposalTimeout",
+    "ProposalTooLarge",
+    "RaftConfig",
+    "RaftError",
+    "RaftServer",
+    "ReadRefused",
+    "Rejected",
+    "Remove",
+    "Role",
+    "RoleChanged",
+    "StateMachine",
+    "Status",
+    "StorageCorrupt",
+    "StorageError",
+    "StorageFailed",
+    "StorageVersion",
+    "TransferInProgress",
+    "TransferRefused",
+    "UncommittedLimit",
+    "UnsupportedVersion",
+    "WrongCluster",
+    "WrongRecipient",
+]

@@ -1,0 +1,1 @@
+"""The consensus algorithm as a pure state machine: no clock, no randomness, no I/O, no logging."""

@@ -1,0 +1,112 @@
+"""The nouns of Raft as plain values. Nothing here decides anything."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+NodeId = str
+"""The identity of one incarnation of a node: opaque, unique, never used again once its data are gone."""
+
+
+class EntryKind(IntEnum):
+    """What an entry of the log is for."""
+
+    NOOP = 0
+    COMMAND = 1
+    CONFIGURATION = 2
+
+
+class Entry(NamedTuple):
+    """One entry of the log (paper, section 5.3).
+
+    Invariants: ``index`` and ``term`` are at least 1; two entries with the same index and term are the same entry.
+    """
+
+    index: int  # type: ignore[assignment]  # the field's word; tuple.index is of no use here
+    term: int
+    kind: EntryKind
+    data: bytes
+
+
+class HardState(NamedTuple):
+    """What must be on disk before a message that depends on it leaves (paper, figure 2).
+
+    ``commit`` is a hint that shortens the start: losing it is harmless, so a change of it alone is not written.
+    """
+
+    term: int = 0
+    vote: NodeId | None = None
+    commit: int = 0
+
+
+class Suffrage(StrEnum):
+    """Whether a member counts."""
+
+    VOTER = "voter"
+    LEARNER = "learner"
+
+
+class Member(NamedTuple):
+    """One server of a configuration.
+
+    :param id: its identity.
+    :param name: what people call it; a node that comes back empty keeps its name and changes its id.
+    :param address: where its peers reach it, ``host:port``.
+    """
+
+    id: NodeId
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Who belongs to the cluster (paper, section 6).
+
+    :param voters: members that count toward every quorum.
+    :param learners: members that receive entries and count toward nothing.
+    :param outgoing: the voters of the old half while a joint change is under way, else empty.
+
+    Invariants: ids are unique within each group; no id is both voter and learner.
+    """
+
+    voters: tuple[Member, ...] = ()
+    learners: tuple[Member, ...] = ()
+    outgoing: tuple[Member, ...] = ()
+
+    @property
+    def voter_ids(self) -> tuple[NodeId, ...]:
+        """Ids of the incoming voters, in order."""
+        return tuple(member.id for member in self.voters)
+
+    @property
+    def outgoing_ids(self) -> tuple[NodeId, ...]:
+        """Ids of the outgoing voters, in order."""
+        return tuple(member.id for member in self.outgoing)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Every member once: voters, then outgoing voters that are no voters any more, then learners."""
+        known = {member.id: member for member in (*self.voters, *self.outgoing, *self.learners)}
+        return tuple(known.values())
+
+    def is_voter(self, node: NodeId) -> bool:
+        """Whether the node counts toward a quorum of either half."""
+        return any(member.id == node for member in (*self.voters, *self.outgoing))
+
+    def __contains__(self, node: object) -> bool:
+        return any(member.id == node for member in self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where the log begins: everything up to ``index`` has been compacted into the state.
+
+    It is also the label of a snapshot: a state that holds the effects of exactly the entries up to ``index``.
+
+    :param configuration: the committed configuration at ``index``.
+    """
+
+    index: int = 0
+    term: int = 0
+    configuration: Configuration = Configuration()
