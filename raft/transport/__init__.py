@@ -1,0 +1,1 @@
+"""Adapters for the transport port: in memory, and HTTP."""
