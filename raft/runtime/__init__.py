@@ -1,0 +1,1 @@
+"""Drives the core with asyncio: timers, disk thread, apply thread, waiting callers."""

@@ -1,0 +1,318 @@
+"""Fulfils the duties that :mod:`raft.core.ready` lists: the core on one side, disk, machine and transport on the other.
+
+Whatever happens (a message, a proposal, a tick, a finished write) is told to the core at once; then one *turn* is scheduled for the end of
+this round of the event loop. The turn takes a single Ready. So everything that arrived together becomes one append, one sync and one
+message a follower, without a timer.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from raft.core.messages import InstallSnapshot, Message, ProposeRequest, ProposeResponse
+from raft.core.model import NodeId
+from raft.core.node import RaftNode
+from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, Ready
+from raft.core.roles import Role
+from raft.errors import MessageRefused, NodeStopped, NotLeader, Outcome, RaftError, TransferInProgress
+from raft.ports.storage import LogStore, SnapshotSink
+from raft.ports.transport import Transport
+from raft.runtime.applier import Applied, Applier
+from raft.runtime.disk import Disk
+from raft.runtime.proposals import Batch, Proposals, Settle
+from raft.runtime.reads import Read, Reads
+from raft.runtime.snapshotter import Snapshotter
+
+Stamp = Callable[[bytes], bytes]
+
+
+class Driver:
+    """One running node. All methods on the loop's thread.
+
+    :param stamp: applied by the leader to each command when it is appended (a time, say).
+    :param observe: told every observation.
+    :param on_applied: told each index up to which the machine has got, a snapshot's among them.
+    :param fail: told once why the node can't go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: RaftNode,
+        transport: Transport,
+        log_store: LogStore,
+        snapshotter: Snapshotter,
+        stamp: Stamp,
+        observe: Callable[[Observation], None],
+        on_applied: Callable[[int], None],
+        fail: Callable[[RaftError], None],
+    ) -> None:
+        self.node = node
+        self.loop = asyncio.get_running_loop()
+        config = node.state.config
+        self.proposals = Proposals(config.election_timeout_ms / 1000)
+        self.reads = Reads(config.election_timeout_ms / 1000)
+        self.disk = Disk(log_store, self.loop, self._durable, fail)
+        self.applier = Applier(snapshotter.machine, self.loop, self._applied, fail)
+        self._transport = transport
+        self._snapshotter = snapshotter
+        self._stamp = stamp
+        self._observe = observe
+        self._on_applied = on_applied
+        self._fail = fail
+        self._tick_seconds = config.tick_ms / 1000
+        self._timeout = config.proposal_timeout_ms / 1000
+        self._context = int(self.loop.time() * 1e6)  # contexts of an earlier run are not used again
+        self._turn_scheduled = False
+        self._unreachable: set[NodeId] = set()
+        self._held_back: deque[Ready] | None = None  # while a snapshot is being installed: what must be persisted after it
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._next_tick = 0.0
+        self._stopped = False
+
+    def start(self) -> None:
+        """Start the threads and the clock."""
+        self.disk.start()
+        self.applier.start()
+        self._snapshotter.attach(self)
+        self._connect()
+        self._next_tick = self.loop.time() + self._tick_seconds
+        self._tick_handle = self.loop.call_at(self._next_tick, self._tick)
+        self.schedule()
+
+    def stop(self) -> None:
+        """Stop the clock and settle everybody who waits. The threads are stopped by :meth:`join`."""
+        self._stopped = True
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        self.proposals.stop()
+        self.reads.stop()
+
+    def join(self) -> None:
+        """Finish what is on its way to the disk and to the machine. Blocks."""
+        self.disk.stop()
+        self.applier.stop()
+
+    def propose(self, commands: list[bytes], settle: Settle, timeout: float | None = None) -> None:
+        """Propose a batch; ``settle`` gets the results, or a :class:`RaftError`, once."""
+        if self._stopped:
+            settle(NodeStopped("the node has stopped"))
+            return
+        now = self.loop.time()
+        self._submit(Batch(0, commands, settle, now + (self._timeout if timeout is None else timeout), now))
+
+    def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None) -> None:
+        """Ask for a linearizable read; ``settle`` gets the applied index once local reads are as new as that, or an error."""
+        if self._stopped:
+            settle(NodeStopped("the node has stopped"))
+            return
+        self.reads.add(Read(settle, self.loop.time() + (self._timeout if timeout is None else timeout)))
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Something has happened: take a turn at the end of this round of the loop."""
+        if not self._turn_scheduled and not self._stopped:
+            self._turn_scheduled = True
+            self.loop.call_soon(self._turn)
+
+    # Transport's handler
+
+    def receive(self, messages: tuple[Message, ...]) -> None:
+        """Messages arrived."""
+        if self._unreachable and messages:
+            self._unreachable.discard(messages[0].sender)
+        for message in messages:
+            try:
+                self._take(message)
+            except MessageRefused:
+                continue  # a stray; the state is what it was
+            except RaftError as error:
+                self._fail(error)
+                return
+        self.schedule()
+
+    def begin_snapshot(self, message: InstallSnapshot) -> SnapshotSink:
+        """A snapshot begins to arrive."""
+        return self._snapshotter.receive(message)
+
+    def unreachable(self, peer: NodeId) -> None:
+        """Messages to a peer were lost. Until it is heard of again, nothing is forwarded to it: that would only make more outcomes unknown."""
+        self._unreachable.add(peer)
+        self.node.report_unreachable(peer)
+        self.proposals.unreachable(peer)
+        self.schedule()
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, ProposeResponse):
+            batch = self.proposals.answered(message)
+            if batch is not None:
+                self.proposals.hold(batch)
+        elif isinstance(message, ProposeRequest) and self.node.role is Role.LEADER:
+            self._take_forwarded(message)
+        elif isinstance(message, InstallSnapshot):
+            try:
+                self.node.step(message)
+            finally:
+                self._snapshotter.arrived(message)
+        else:
+            self.node.step(message)
+
+    def _take_forwarded(self, message: ProposeRequest) -> None:
+        """Commands of a follower's callers: they wait here like our own, and their results travel back."""
+        stamped = ProposeRequest(message.sender, message.to, message.term, message.context, tuple(map(self._stamp, message.commands)))
+        self.node.step(stamped)
+
+    def _submit(self, batch: Batch) -> None:
+        self._context += 1
+        batch.context = self._context
+        leads = self.node.role is Role.LEADER
+        if self.node.leader in self._unreachable:
+            self.proposals.hold(batch)
+            return
+        try:
+            self.node.propose([self._stamp(command) for command in batch.commands] if leads else batch.commands, batch.context)
+        except (NotLeader, TransferInProgress):
+            self.proposals.hold(batch)
+        except RaftError as error:
+            batch.settle(error)
+        else:
+            if leads:
+                self.proposals.submitted(batch)
+            elif self.node.leader is not None:
+                self.proposals.forwarded(batch, self.node.leader)
+            self.schedule()
+
+    def _tick(self) -> None:
+        """One tick of the clock. Late ones are dropped, not caught up in a burst: a pause must not look like many timeouts."""
+        now = self.loop.time()
+        self._next_tick = max(self._next_tick + self._tick_seconds, now)
+        self._tick_handle = self.loop.call_at(self._next_tick, self._tick)
+        try:
+            self.node.tick()
+        except RaftError as error:
+            self._fail(error)
+            return
+        self.proposals.expire(now)
+        self.reads.expire(now)
+        if self.node.leader is not None:
+            self.reads.take_held()
+            for batch in self.proposals.take_held():
+                self._submit(batch)
+        self.schedule()
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        if self._stopped:
+            return
+        try:
+            self._ask_for_reads()
+            ready = self.node.ready()
+        except RaftError as error:
+            self._fail(error)
+            return
+        self._send(ready.messages)
+        self._persist(ready)
+        if ready.committed:
+            self.applier.apply(ready.committed)
+            self.schedule()  # there may be another page
+        for appended in ready.appended:
+            ours = appended.origin == self.node.node_id
+            self.proposals.appended(appended, None if ours else self._answering(appended.origin, appended.context))
+        for state in ready.reads:
+            self.reads.answered(state, self.node.state.log.applied)
+        for observation in ready.observations:
+            self._on_observation(observation)
+
+    def _answering(self, origin: NodeId, context: int) -> Batch:
+        """A follower's batch was appended: let its results travel back to it."""
+
+        def settle(outcome: Sequence[bytes] | RaftError) -> None:
+            node = self.node
+            if isinstance(outcome, RaftError):
+                unknown = outcome.outcome is Outcome.UNKNOWN
+                response = ProposeResponse(node.node_id, origin, node.term, context, (), str(outcome), unknown)
+            else:
+                response = ProposeResponse(node.node_id, origin, node.term, context, tuple(outcome))
+            self._transport.send((response,))
+
+        now = self.loop.time()
+        return Batch(context, (), settle, now + self._timeout, now)
+
+    def _ask_for_reads(self) -> None:
+        if not self.reads.has_new:
+            return
+        self._context += 1
+        try:
+            self.node.read(self._context)
+        except NotLeader:
+            self.reads.hold()
+        else:
+            self.reads.ask(self._context, self.loop.time())
+
+    def _send(self, messages: tuple[Message, ...]) -> None:
+        plain = messages
+        if any(isinstance(message, InstallSnapshot) for message in messages):
+            plain = tuple(message for message in messages if not isinstance(message, InstallSnapshot))
+            for message in messages:
+                if isinstance(message, InstallSnapshot):
+                    self._snapshotter.send(message)
+        if plain:
+            self._transport.send(plain)
+
+    def _persist(self, ready: Ready) -> None:
+        if not ready.must_persist and not ready.messages_after_persist:
+            return
+        if self._held_back is not None:
+            self._held_back.append(ready)
+        elif ready.snapshot is not None:
+            self._held_back = deque()
+            self._snapshotter.install(ready, self._installed)
+        elif not ready.must_persist and self.disk.idle:
+            self._send(ready.messages_after_persist)
+        else:
+            self.disk.persist(ready)
+
+    def _installed(self, ready: Ready) -> None:
+        """A snapshot is in place, machine and log: go on with what came after it."""
+        waiting, self._held_back = self._held_back or deque(), None
+        if ready.snapshot is not None:
+            self._on_applied(ready.snapshot.index)
+            self.reads.applied(ready.snapshot.index)
+        self._durable([ready])
+        for later in waiting:
+            self._persist(later)
+
+    def _durable(self, readies: list[Ready]) -> None:
+        try:
+            self.node.advance(readies[-1].number)
+        except RaftError as error:
+            self._fail(error)
+            return
+        for ready in readies:
+            self._send(ready.messages_after_persist)
+        self.schedule()
+
+    def _applied(self, applied: Applied) -> None:
+        index = applied.entries[-1].index
+        if index > self.node.state.log.applied:  # not so when a snapshot has overtaken it
+            self.node.applied_to(index)
+        self._on_applied(index)
+        self.proposals.applied(applied)
+        self.reads.applied(index)
+        self._snapshotter.consider()
+
+    def _on_observation(self, observation: Observation) -> None:
+        if isinstance(observation, LeaderChanged):
+            self.proposals.leadership_moved(self.loop.time())
+            if observation.leader is not None:
+                self.reads.take_held()
+                for batch in self.proposals.take_held():
+                    self._submit(batch)
+                self.schedule()
+        elif isinstance(observation, ConfigurationChanged):
+            self._connect()
+        self._observe(observation)
+
+    def _connect(self) -> None:
+        members = self.node.state.configuration.members
+        self._transport.connect({member.id: member.address for member in members if member.id != self.node.node_id})

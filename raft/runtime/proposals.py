@@ -1,0 +1,165 @@
+"""Callers that wait for their proposals: from the moment a batch is handed in until its results, or its error, are known.
+
+A batch is in one of three places:
+
+* *held*: no leader is known, or the leader hands over. Nothing has left this node, so it may be tried until its deadline.
+* *forwarded*: it was sent to the leader. It may have left, so it is never sent again; only an explicit refusal brings it back.
+* *appended*: it is in this node's log at known indexes. It has taken effect when entries of the same term are applied there.
+
+Whoever waits is told exactly once. When leadership moves, a batch that was under way gets one election timeout more to show what
+became of it; then its outcome is called unknown.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from raft.core.messages import ProposeResponse
+from raft.core.model import NodeId
+from raft.core.ready import Appended
+from raft.errors import LeadershipLost, NodeStopped, NotLeader, OutcomeUnknown, ProposalTimeout, RaftError, Rejected
+from raft.runtime.applier import Applied
+
+Settle = Callable[[Sequence[bytes] | RaftError], None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Commands of one caller. ``deadline`` is in the loop's seconds."""
+
+    context: int
+    commands: Sequence[bytes]
+    settle: Settle
+    deadline: float
+    began: float
+
+
+@dataclass(slots=True)
+class _InLog:
+    batch: Batch
+    first_index: int
+    term: int
+    count: int
+    results: list[bytes] = field(default_factory=list)
+
+
+class Proposals:
+    """The three places, and the moves between them. All on the loop's thread.
+
+    :param patience: seconds that a batch under way has left once leadership has moved: one election timeout.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._held: deque[Batch] = deque()
+        self._submitted: dict[int, Batch] = {}  # handed to the core, place in the log not known yet
+        self._forwarded: dict[int, tuple[NodeId, Batch]] = {}
+        self._in_log: deque[_InLog] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Batches that wait, wherever they are."""
+        return len(self._held) + len(self._submitted) + len(self._forwarded) + len(self._in_log)
+
+    def hold(self, batch: Batch) -> None:
+        """Nobody can take it now."""
+        self._held.append(batch)
+
+    def take_held(self) -> list[Batch]:
+        """All that are held, to be tried again."""
+        batches = list(self._held)
+        self._held.clear()
+        return batches
+
+    def submitted(self, batch: Batch) -> None:
+        """The core, which leads, has taken it; :meth:`appended` tells where."""
+        self._submitted[batch.context] = batch
+
+    def forwarded(self, batch: Batch, leader: NodeId) -> None:
+        """The core has passed it on to the leader."""
+        self._forwarded[batch.context] = (leader, batch)
+
+    def appended(self, appended: Appended, batch: Batch | None = None) -> None:
+        """A batch has its place in the log.
+
+        :param batch: who waits for it, when a follower forwarded it; one of our own was :meth:`submitted` before.
+        """
+        batch = batch or self._submitted.pop(appended.context, None)
+        while self._in_log and self._in_log[-1].first_index >= appended.first_index:  # of an earlier leadership, cut off since
+            self._in_log.pop().batch.settle(LeadershipLost("another leader's entry has taken its place"))
+        if batch is not None:
+            self._in_log.append(_InLog(batch, appended.first_index, appended.term, appended.count))
+
+    def answered(self, response: ProposeResponse) -> Batch | None:
+        """The leader's answer to a forwarded batch.
+
+        :returns: the batch when it may be tried again.
+        """
+        _, batch = self._forwarded.pop(response.context, (None, None))
+        if batch is None:
+            return None
+        if response.retry:
+            return batch
+        if response.error:
+            batch.settle((OutcomeUnknown if response.unknown else Rejected)(response.error))
+        else:
+            batch.settle(response.results)
+        return None
+
+    def applied(self, applied: Applied) -> None:
+        """Entries have taken effect: settle the batches that lie among them."""
+        first = applied.entries[0].index
+        last = applied.entries[-1].index
+        while self._in_log and self._in_log[0].first_index <= last:
+            waiting = self._in_log[0]
+            begin = waiting.first_index + len(waiting.results) - first
+            end = min(waiting.first_index + waiting.count - 1, last) - first + 1
+            if begin < 0 or any(entry.term != waiting.term for entry in applied.entries[begin:end]):
+                self._in_log.popleft()
+                waiting.batch.settle(LeadershipLost("another leader's entry has taken its place"))
+                continue
+            waiting.results.extend(applied.results[begin:end])
+            if len(waiting.results) < waiting.count:
+                return
+            self._in_log.popleft()
+            waiting.batch.settle(waiting.results)
+
+    def leadership_moved(self, now: float) -> None:
+        """What is under way has one election timeout left."""
+        for batch in (*self._submitted.values(), *(pair[1] for pair in self._forwarded.values()), *(waiting.batch for waiting in self._in_log)):
+            batch.deadline = min(batch.deadline, now + self._patience)
+
+    def unreachable(self, peer: NodeId) -> None:
+        """The connection to ``peer`` broke: what was forwarded there may or may not have arrived."""
+        for context in [context for context, (leader, _) in self._forwarded.items() if leader == peer]:
+            _, batch = self._forwarded.pop(context)
+            batch.settle(OutcomeUnknown(f"the connection to the leader {peer} broke"))
+
+    def expire(self, now: float) -> None:
+        """Settle what has waited too long."""
+        for batch in [batch for batch in self._held if batch.deadline <= now]:
+            self._held.remove(batch)
+            batch.settle(NotLeader())
+        for context in [context for context, (_, batch) in self._forwarded.items() if batch.deadline <= now]:
+            self._give_up(self._forwarded.pop(context)[1], now)
+        for context in [context for context, batch in self._submitted.items() if batch.deadline <= now]:
+            self._give_up(self._submitted.pop(context), now)
+        if any(waiting.batch.deadline <= now for waiting in self._in_log):
+            expired = [waiting for waiting in self._in_log if waiting.batch.deadline <= now]
+            self._in_log = deque(waiting for waiting in self._in_log if waiting.batch.deadline > now)
+            for waiting in expired:
+                self._give_up(waiting.batch, now)
+
+    def stop(self) -> None:
+        """Settle everything: what was held had no effect, of the rest nobody knows."""
+        for batch in self.take_held():
+            batch.settle(NodeStopped("the node is stopping"))
+        under_way = [*self._submitted.values(), *(pair[1] for pair in self._forwarded.values()), *(waiting.batch for waiting in self._in_log)]
+        self._submitted.clear()
+        self._forwarded.clear()
+        self._in_log.clear()
+        for batch in under_way:
+            batch.settle(LeadershipLost("the node is stopping"))
+
+    def _give_up(self, batch: Batch, now: float) -> None:
+        batch.settle(ProposalTimeout(round(now - batch.began, 1)))

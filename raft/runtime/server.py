@@ -1,0 +1,257 @@
+"""A running member of a cluster: what an application holds in its hands.
+
+server = RaftServer(node_id=…, config=…, ports=Ports(…))
+await server.start()
+results = await server.propose([b"command"])
+index = await server.barrier()          # local reads are linearizable from here on
+await server.stop()
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raft.config import RaftConfig
+from raft.core.model import NodeId
+from raft.core.node import RaftNode
+from raft.core.ready import LeaderChanged, Observation
+from raft.core.roles import Role
+from raft.core.status import Status
+from raft.errors import NodeStopped, RaftError
+from raft.ports.machine import StateMachine
+from raft.ports.storage import LogStore, SnapshotStore, StableStore
+from raft.ports.transport import Transport
+from raft.runtime.disk import DiskStatistics
+from raft.runtime.driver import Driver
+from raft.runtime.recovery import recover
+from raft.runtime.snapshotter import Snapshotter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The five ports of a node."""
+
+    log_store: LogStore
+    stable_store: StableStore
+    snapshot_store: SnapshotStore
+    transport: Transport
+    machine: StateMachine
+
+
+def _ignore(_index: int) -> None:
+    """Nobody wants to know."""
+
+
+def _as_it_is(command: bytes) -> bytes:
+    return command
+
+
+class RaftServer:
+    """See the module's text. All methods on the event loop's thread.
+
+    :param on_applied: called on the loop with each index up to which the machine has got, before anybody who waits is told.
+    :param stamp: what a leader does to each command when it appends it; for times that the machine must not read by itself.
+    :param jitter: draws from [0, n); by default from the system's randomness.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        config: RaftConfig,
+        ports: Ports,
+        stamp: Callable[[bytes], bytes] = _as_it_is,
+        on_applied: Callable[[int], None] = _ignore,
+        jitter: Callable[[int], int] | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self._config = config
+        self._ports = ports
+        self._stamp = stamp
+        self._on_applied = on_applied
+        self._jitter = jitter or random.SystemRandom().randrange
+        self._observers: list[Callable[[Observation], None]] = []
+        self._driver: Driver | None = None
+        self._snapshotter: Snapshotter | None = None
+        self._failure: asyncio.Future[RaftError] | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Recover what the disk holds and take part.
+
+        :raises StorageError: when the disk holds nothing that can be used; the text says what to do.
+        """
+        ports = self._ports
+        self._failure = asyncio.get_running_loop().create_future()
+        recovered = await asyncio.to_thread(
+            recover,
+            log_store=ports.log_store,
+            stable_store=ports.stable_store,
+            snapshot_store=ports.snapshot_store,
+            machine=ports.machine,
+        )
+        node = RaftNode(
+            node_id=self.node_id,
+            config=self._config,
+            boundary=recovered.log.boundary,
+            entries=recovered.log.entries,
+            hard_state=recovered.hard_state,
+            applied=recovered.applied,
+            jitter=self._jitter,
+        )
+        self._snapshotter = Snapshotter(
+            machine=ports.machine, store=ports.snapshot_store, log_store=ports.log_store, transport=ports.transport, fail=self._fail
+        )
+        self._driver = Driver(
+            node=node,
+            transport=ports.transport,
+            log_store=ports.log_store,
+            snapshotter=self._snapshotter,
+            stamp=self._stamp,
+            observe=self._observe,
+            on_applied=self._on_applied,
+            fail=self._fail,
+        )
+        await ports.transport.start(self._driver)
+        self._driver.start()
+
+    @property
+    def driver(self) -> Driver:
+        """The running driver, for callers that prefer callbacks to awaitables.
+
+        :raises NodeStopped: before the start and after the stop.
+        """
+        if self._driver is None or self._stopping:
+            raise NodeStopped("the node is not running")
+        return self._driver
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node leads, as far as it knows."""
+        return self._driver is not None and self._driver.node.role is Role.LEADER
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as this node knows."""
+        return None if self._driver is None else self._driver.node.leader
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long ago the leader was heard of, to the tick; 0 when this node leads. Meaningless while no leader is known."""
+        state = self.driver.node.state
+        return 0.0 if state.role is Role.LEADER else state.election_elapsed * self._config.tick_ms / 1000
+
+    @property
+    def disk_statistics(self) -> DiskStatistics:
+        """What the disk has done since the start."""
+        return self.driver.disk.statistics
+
+    def observe(self, observer: Callable[[Observation], None]) -> None:
+        """Call ``observer`` for every observation, on the loop's thread, as long as the node runs."""
+        self._observers.append(observer)
+
+    async def failure(self) -> RaftError:
+        """Wait until the node can't go on, and learn why."""
+        if self._failure is None:
+            raise NodeStopped("the node is not running")
+        return await asyncio.shield(self._failure)
+
+    async def propose(self, commands: Sequence[bytes], within: float | None = None) -> Sequence[bytes]:
+        """Replicate a batch of commands, at any node.
+
+        :param within: seconds; by default the setting ``proposal_timeout_ms``.
+        :returns: the machine's results, one a command.
+        :raises RaftError: whose ``outcome`` says whether the batch may have taken effect.
+        """
+        future: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
+        self.driver.propose(list(commands), _resolver(future), within)
+        return await future
+
+    async def barrier(self, within: float | None = None) -> int:
+        """Wait until reads of the local machine are linearizable: they see everything acknowledged before this call.
+
+        :param within: seconds; by default the setting ``proposal_timeout_ms``.
+        :returns: the applied index.
+        :raises Rejected: when no leader confirmed it in time.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.driver.read(_resolver(future), within)
+        return await future
+
+    def transfer(self, target: NodeId) -> None:
+        """Hand leadership over; watch the observations for the outcome.
+
+        :raises NotLeader: when this node does not lead.
+        :raises TransferRefused: when the target can't.
+        """
+        self.driver.node.transfer(target)
+        self.driver.schedule()
+
+    def status(self) -> Status:
+        """The node as it is now."""
+        return self.driver.node.status()
+
+    async def hand_over(self, within: float) -> bool:
+        """Give leadership to the voter that is furthest along, if this node leads.
+
+        :param within: seconds to wait for it.
+        :returns: whether this node does not lead any more.
+        """
+        if not self.leads:
+            return True
+        status = self.status()
+        voters = [peer for peer in status.peers if peer.peer in status.configuration.voter_ids]
+        if not voters:
+            return False
+        best = max(voters, key=lambda peer: (peer.match_index, -peer.contact_ticks))
+        followed = asyncio.Event()
+
+        def look(observation: Observation) -> None:
+            if isinstance(observation, LeaderChanged) and observation.leader:
+                followed.set()
+
+        self.observe(look)
+        self.transfer(best.peer)
+        waiting = asyncio.ensure_future(followed.wait())
+        try:
+            await asyncio.wait([waiting], timeout=within)
+        finally:
+            waiting.cancel()
+            self._observers.remove(look)
+        return not self.leads
+
+    async def stop(self) -> None:
+        """Stop at once: everybody who waits is told, the disk and the machine finish what they have begun."""
+        if self._driver is None or self._stopping:
+            return
+        self._stopping = True
+        self._driver.stop()
+        if self._snapshotter is not None:
+            await self._snapshotter.stop()
+        await self._ports.transport.stop()
+        await asyncio.to_thread(self._driver.join)
+        self._ports.log_store.close()
+
+    def _observe(self, observation: Observation) -> None:
+        for observer in self._observers:
+            observer(observation)
+
+    def _fail(self, error: RaftError) -> None:
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(error)
+        if self._driver is not None:
+            self._driver.stop()
+
+
+def _resolver(future: "asyncio.Future[Any]") -> Callable[[Any], None]:
+    def resolve(outcome: Any) -> None:
+        if future.done():
+            return
+        if isinstance(outcome, RaftError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    return resolve
