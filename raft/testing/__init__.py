@@ -1,0 +1,1 @@
+"""Shipped for users too: the simulator, its checkers, and the contract suites of the ports."""

@@ -1,0 +1,311 @@
+"""Does the simulator notice? Deliberate faults of the core, patched in at run time, each of which it must find.
+
+``python -m raft.testing.mutants`` runs schedules against every mutant until one fails and prints which rule found it, and after how many. The core
+itself has no switch for any of this. Numbers such as M01 are those of the catalogue of scenarios; the others are our own.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from raft.core import elections, follower, leader, quorum, replication
+from raft.core.log import RaftLog
+from raft.core.messages import AppendAccepted, AppendRequest, Heartbeat, HeartbeatResponse, InstallSnapshot, Message, VoteResponse
+from raft.core.model import Boundary, Entry, HardState, NodeId
+from raft.core.node import RaftNode
+from raft.core.progress import Progress
+from raft.core.reads import ReadQueue, ReadRound
+from raft.core.roles import Role
+from raft.core.state import State
+from raft.testing.world import ScheduleFailed, World
+
+Patch = tuple[object, str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A fault to plant.
+
+    :param name: short, for the table.
+    :param fault: what is wrong with it.
+    :param patches: (owner, attribute, replacement) of each function to replace while it lives.
+    :param prepare: a fault of the surroundings instead: done to each world before it starts.
+    """
+
+    name: str
+    fault: str
+    patches: tuple[Patch, ...] = ()
+    prepare: Callable[[World], None] | None = None
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """The core, with the fault in it."""
+        with ExitStack() as stack:
+            for owner, attribute, replacement in self.patches:
+                stack.enter_context(patch.object(owner, attribute, replacement))
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a mutant: ``rule`` is empty when it survived."""
+
+    name: str
+    rule: str
+    seed: int
+    schedules: int
+    elapsed_s: float
+
+
+def hunt(mutant: Mutant, *, limit: int, start: int = 1) -> Verdict:
+    """Run at most ``limit`` schedules, from seed ``start`` on, until one fails."""
+    began = time.monotonic()
+    with mutant.planted():
+        for seed in range(start, start + limit):
+            try:
+                World(seed, prepare=mutant.prepare).run()
+            except ScheduleFailed as failure:
+                return Verdict(mutant.name, failure.rule, seed, seed - start + 1, time.monotonic() - began)
+    return Verdict(mutant.name, "", 0, limit, time.monotonic() - began)
+
+
+def hunt_by_name(name: str, limit: int, start: int) -> Verdict:
+    """The same for another process."""
+    return hunt(next(mutant for mutant in MUTANTS if mutant.name == name), limit=limit, start=start)
+
+
+# -- commitment ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _commit(state: State, *, own: Callable[[RaftLog], int], any_term: bool) -> bool:
+    def held(peer: NodeId) -> int:
+        return own(state.log) if peer == state.node_id else state.progress[peer].match
+
+    index = min(state.agreed(held), state.log.last_index)
+    if index <= state.log.commit or not (any_term or state.log.term_at(index) == state.term):
+        return False
+    state.uncommitted_bytes = 0
+    return state.log.commit_to(index)
+
+
+def _commit_earlier_terms(state: State) -> bool:
+    return _commit(state, own=lambda log: log.durable, any_term=True)
+
+
+def _commit_before_own_sync(state: State) -> bool:
+    return _commit(state, own=lambda log: log.last_index, any_term=False)
+
+
+def _commit_anywhere(log: RaftLog, index: int) -> bool:
+    log.commit = min(index, log.last_index)
+    return True
+
+
+_broadcast = replication.broadcast_heartbeat
+
+
+def _announce_the_whole_commit(state: State) -> None:
+    before = len(state.outbox.messages)
+    _broadcast(state)
+    for position, message in enumerate(state.outbox.messages[before:], before):
+        if isinstance(message, Heartbeat):
+            state.outbox.messages[position] = replace(message, commit=state.log.commit)
+
+
+def _commit_unverified(state: State, message: Heartbeat) -> None:
+    state.log.commit_to(min(message.commit, state.log.last_index))
+    state.send(HeartbeatResponse(state.node_id, message.sender, state.term, message.round))
+
+
+_sent = Progress.sent
+
+
+def _count_what_was_sent(progress: Progress, last_index: int, size: int) -> None:
+    _sent(progress, last_index, size)
+    progress.match = max(progress.match, last_index)
+    progress.next = max(progress.next, last_index + 1)
+
+
+# -- elections ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _any_log_will_do(log: RaftLog, index: int, term: int) -> bool:
+    del log, index, term
+    return True
+
+
+def _longest_log_wins(log: RaftLog, index: int, term: int) -> bool:
+    return (index, term) >= (log.last_index, log.last_term)
+
+
+def _vote_again(state: State, message: Any) -> None:
+    granted = state.log.is_up_to_date(message.last_index, message.last_term)
+    if granted and state.role is Role.FOLLOWER:
+        state.vote = message.sender
+    state.send_after_persist(VoteResponse(state.node_id, message.sender, state.term, granted and state.role is Role.FOLLOWER))
+
+
+_init = State.__init__
+
+
+def _forget_the_vote(state: State, **arguments: Any) -> None:
+    saved: HardState = arguments.pop("hard_state")
+    _init(state, hard_state=saved._replace(vote=None), **arguments)
+
+
+_step = RaftNode.step
+
+
+def _take_old_votes(node: RaftNode, message: Message) -> None:
+    if isinstance(message, VoteResponse) and message.granted and message.term < node.term and node.role is Role.CANDIDATE:
+        elections.count(node.state, message.sender, granted=True)
+    else:
+        _step(node, message)
+
+
+def _take_old_acknowledgements(node: RaftNode, message: Message) -> None:
+    if isinstance(message, AppendAccepted) and message.term < node.term and node.role is Role.LEADER:
+        leader.on_accepted(node.state, message)
+    else:
+        _step(node, message)
+
+
+# -- the log ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _replace_always(log: RaftLog, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    entries = tuple(entry for entry in entries if entry.index > log.boundary.index)
+    if entries and entries[0].index <= log.last_index:
+        log._truncate(entries[0].index)  # noqa: SLF001  # a mutant does what nobody may
+    log.append(entries)
+    return entries
+
+
+_on_append = follower.on_append
+
+
+def _append_blindly(state: State, message: AppendRequest) -> None:
+    here = state.log.term_at(message.previous_index)
+    first = message.entries[0].term if message.entries else message.term
+    if here is not None and here <= first:
+        message = AppendRequest(message.sender, message.to, message.term, message.previous_index, here, message.entries, message.commit)
+    _on_append(state, message)
+
+
+def _install_old_snapshots(state: State, message: InstallSnapshot) -> None:
+    state.log.reset(message.boundary)
+    state.trail = type(state.trail)(message.boundary, ())
+    state.installing, state.installing_number = message.boundary, 0
+    state.send_after_persist(AppendAccepted(state.node_id, message.sender, state.term, message.boundary.index))
+
+
+_reset = RaftLog.reset
+
+
+def _applied_on_arrival(log: RaftLog, boundary: Boundary) -> None:
+    _reset(log, boundary)
+    log.applied = boundary.index
+
+
+# -- durability ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _send_at_once(state: State, message: Message) -> None:
+    state.send(message)
+
+
+_take_hard_state = RaftNode._take_hard_state  # noqa: SLF001  # a mutant does what nobody may
+
+
+def _write_the_term_only(node: RaftNode, writes_anyway: bool) -> HardState | None:
+    return None if node.state.hard_state.term == node.state.saved.term and not writes_anyway else _take_hard_state(node, writes_anyway)
+
+
+def _apply_before_durable(log: RaftLog, bytes_max: int) -> tuple[Entry, ...]:
+    entries = log.entries_from(log.applying + 1, bytes_max, log.commit) if log.applying < log.commit else ()
+    log.applying = entries[-1].index if entries else log.applying
+    return entries
+
+
+def _lie_about_syncs(world: World) -> None:
+    for node in world.nodes.values():
+        node.disk.lies = True
+
+
+# -- reads --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _confirm_at_once(queue: ReadQueue, round_: int) -> list[ReadRound]:
+    del round_
+    rounds = list(queue._rounds)  # noqa: SLF001  # a mutant does what nobody may
+    queue._rounds.clear()  # noqa: SLF001  # a mutant does what nobody may
+    return rounds
+
+
+def _leads(state: State) -> bool:
+    return state.role is Role.LEADER
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant("M01 figure 8", "counts entries of earlier terms toward commitment", ((replication, "maybe_commit", _commit_earlier_terms),)),
+    Mutant(
+        "M02 follower commit",
+        "heartbeats announce the whole commit index, and followers take it up to their last index, unverified",
+        ((replication, "broadcast_heartbeat", _announce_the_whole_commit), (follower, "on_heartbeat", _commit_unverified)),
+    ),
+    Mutant("M03 any log", "grants votes without comparing logs", ((RaftLog, "is_up_to_date", _any_log_will_do),)),
+    Mutant("M04 longest log", "compares the length of logs before the term", ((RaftLog, "is_up_to_date", _longest_log_wins),)),
+    Mutant("M05 early replies", "answers before its disk has", ((State, "send_after_persist", _send_at_once),)),
+    Mutant(
+        "M06 vote unwritten", "writes the term, and the vote only along with something else", ((RaftNode, "_take_hard_state", _write_the_term_only),)
+    ),
+    Mutant("M13 own sync", "the leader counts itself before its own disk has answered", ((replication, "maybe_commit", _commit_before_own_sync),)),
+    Mutant("M14 no round", "serves reads without asking a quorum", ((ReadQueue, "confirm", _confirm_at_once),)),
+    Mutant("M15 early reads", "serves reads before the first commit of the term", ((State, "has_committed_in_term", property(_leads)),)),
+    Mutant("lost sync", "a disk that says it has synced and has not", prepare=_lie_about_syncs),
+    Mutant("commit goes back", "takes over a lower commit index", ((RaftLog, "commit_to", _commit_anywhere),)),
+    Mutant("truncates always", "replaces its log from an append's first entry on, conflict or not", ((RaftLog, "merge", _replace_always),)),
+    Mutant("votes twice", "votes for everybody who asks", ((elections, "answer_vote", _vote_again),)),
+    Mutant("vote forgotten", "loses its vote in a restart", ((State, "__init__", _forget_the_vote),)),
+    Mutant("old votes", "counts votes of an earlier candidacy", ((RaftNode, "step", _take_old_votes),)),
+    Mutant("old acknowledgements", "counts acknowledgements of an earlier leadership", ((RaftNode, "step", _take_old_acknowledgements),)),
+    Mutant("applies early", "applies what its own disk does not hold yet", ((RaftLog, "take_committed", _apply_before_durable),)),
+    Mutant("appends blindly", "does not compare the term of the entry before", ((follower, "on_append", _append_blindly),)),
+    Mutant("counts what it sent", "takes an append for acknowledged when it is sent", ((Progress, "sent", _count_what_was_sent),)),
+    Mutant("old snapshots", "installs snapshots older than its own state", ((follower, "on_snapshot", _install_old_snapshots),)),
+    Mutant("applied on arrival", "takes a snapshot for applied when it arrives", ((RaftLog, "reset", _applied_on_arrival),)),
+    Mutant("half a quorum", "takes half of an even number for a majority", ((quorum, "majority", lambda voters: (voters + 1) // 2),)),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Hunt every mutant and print the table; the exit status is 0 when all were found."""
+    parser = argparse.ArgumentParser(prog="python -m raft.testing.mutants", description="Check that the simulator finds planted faults.")
+    parser.add_argument("--limit", type=int, default=1_000, help="schedules for each mutant (default 1000)")
+    parser.add_argument("--start", type=int, default=1, help="the first seed (default 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    options = parser.parse_args(arguments)
+    width = max(len(mutant.name) for mutant in MUTANTS)
+    survivors = 0
+    with ProcessPoolExecutor(max_workers=options.jobs) as pool:
+        verdicts = [pool.submit(hunt_by_name, mutant.name, options.limit, options.start) for mutant in MUTANTS]
+        for mutant, future in zip(MUTANTS, verdicts, strict=True):
+            verdict = future.result()
+            survivors += not verdict.rule
+            found = (
+                f"{verdict.rule}, schedule {verdict.schedules} (seed {verdict.seed})" if verdict.rule else f"SURVIVED {verdict.schedules} schedules"
+            )
+            sys.stdout.write(f"{mutant.name:<{width}}  {found:<52} {mutant.fault}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} mutants found\n")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Arriving snapshots: one is installed at a time."""
+
+import pytest
+
+from raft.core.messages import InstallSnapshot
+from raft.core.model import Boundary
+from raft.errors import StorageFailed
+from raft.runtime.arrivals import FORGOTTEN_SECONDS, Arrivals
+from raft.storage.memory import MemorySnapshots
+
+
+def arriving(index: int) -> InstallSnapshot:
+    """A snapshot at an index."""
+    return InstallSnapshot("n1", "n2", 1, Boundary(index, 1))
+
+
+def newest(store: MemorySnapshots) -> int:
+    """The index of the newest snapshot; 0 for none."""
+    source = store.latest()
+    if source is None:
+        return 0
+    source.close()
+    return source.boundary.index
+
+
+def test_sn_03_a_second_snapshot_waits_for_the_first() -> None:
+    """While one that has arrived is not installed yet, another is refused and the first stays the newest."""
+    store = MemorySnapshots()
+    arrivals = Arrivals(store)
+    first, second = arrivals.begin(arriving(10)), arrivals.begin(arriving(20))
+    first.write(b"first")
+    second.write(b"second")
+    first.commit()
+    with pytest.raises(StorageFailed, match="another one is being installed"):
+        second.commit()
+    assert newest(store) == 10
+
+
+def test_the_next_may_come_once_the_first_is_settled() -> None:
+    """An installed snapshot, or one of no use, makes room."""
+    store = MemorySnapshots()
+    arrivals = Arrivals(store)
+    arrivals.begin(arriving(10)).commit()
+    arrivals.settle()
+    arrivals.begin(arriving(20)).commit()
+    assert newest(store) == 20
+
+
+def test_an_aborted_one_blocks_nobody() -> None:
+    """A snapshot that never became whole leaves the way free."""
+    store = MemorySnapshots()
+    arrivals = Arrivals(store)
+    arrivals.begin(arriving(10)).abort()
+    arrivals.begin(arriving(20)).commit()
+    assert newest(store) == 20
+
+
+def test_one_that_the_node_never_heard_of_is_forgotten() -> None:
+    """When nobody tells the node of a snapshot the next may come after a while; never while one is being installed."""
+    store, now = MemorySnapshots(), [100.0]
+    arrivals = Arrivals(store, clock=lambda: now[0])
+    arrivals.begin(arriving(10)).commit()
+    now[0] += FORGOTTEN_SECONDS
+    arrivals.begin(arriving(20)).commit()
+    assert newest(store) == 20
+    arrivals.hold()
+    now[0] += 100 * FORGOTTEN_SECONDS
+    with pytest.raises(StorageFailed, match="another one is being installed"):
+        arrivals.begin(arriving(30)).commit()
