@@ -1,0 +1,1 @@
+"""The kvorum server: a configuration store on top of the Raft library."""

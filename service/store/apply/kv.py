@@ -1,0 +1,86 @@
+"""What each command does to the keys: rules over a small view of the state, without SQL and without a clock."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
+
+from service.domain.commands import Command, KvDelete, KvDeleteTree, KvPut, ReapTombstones
+
+
+class View(Protocol):
+    """The state as the entry at hand finds it, with the effects of those before it."""
+
+    def modify_index(self, key: bytes) -> int:
+        """The key's ModifyIndex; 0 when it does not exist."""
+        ...
+
+    def put(self, index: int, key: bytes, value: bytes, flags: int) -> None:
+        """Set a key at ``index``. The same value and flags on a key whose LockIndex is 0 change nothing and move no index. CreateIndex and
+        session stay, LockIndex becomes 0.
+        """
+        ...
+
+    def delete(self, index: int, stamp_ms: int, key: bytes) -> None:
+        """Delete a key and leave a tombstone; a missing key moves nothing."""
+        ...
+
+    def delete_prefix(self, index: int, stamp_ms: int, prefix: bytes) -> None:
+        """Delete all keys with the prefix and leave a tombstone for each; nothing moves when there are none."""
+        ...
+
+    def reap(self, up_to: int) -> None:
+        """Forget tombstones of that index and below."""
+        ...
+
+
+def put(view: View, index: int, _stamp_ms: int, command: KvPut) -> bool:
+    """Set a key unless its condition fails: 0 wants the key absent, another number wants that ModifyIndex."""
+    if command.cas is not None and view.modify_index(command.key) != command.cas:
+        return False
+    view.put(index, command.key, command.value, command.flags)
+    return True
+
+
+def delete(view: View, index: int, stamp_ms: int, command: KvDelete) -> bool:
+    """Delete a key unless its condition fails. A missing key counts as deleted whatever the condition; 0 never deletes one that exists."""
+    if command.cas is not None:
+        found = view.modify_index(command.key)
+        if found == 0:
+            return True
+        if found != command.cas:
+            return False
+    view.delete(index, stamp_ms, command.key)
+    return True
+
+
+def delete_tree(view: View, index: int, stamp_ms: int, command: KvDeleteTree) -> bool:
+    """Delete every key with the prefix; the empty one stands for all keys."""
+    view.delete_prefix(index, stamp_ms, command.prefix)
+    return True
+
+
+def reap_tombstones(view: View, _index: int, _stamp_ms: int, command: ReapTombstones) -> bool:
+    """Forget old deletions: an emptied prefix then answers with the index of the whole table again."""
+    view.reap(command.up_to)
+    return True
+
+
+_Handler = Callable[[View, int, int, Command], bool]
+_HANDLERS = cast(
+    "dict[type[Command], _Handler]",
+    {KvPut: put, KvDelete: delete, KvDeleteTree: delete_tree, ReapTombstones: reap_tombstones},
+)
+
+
+def apply(view: View, index: int, stamp_ms: int, command: Command) -> bool:
+    """Carry out one command.
+
+    :param index: of its log entry.
+    :param stamp_ms: the leader's clock when it appended the entry.
+    :returns: False when a condition did not hold; nothing was changed then.
+    """
+    return _HANDLERS[type(command)](view, index, stamp_ms, command)
+
+
+def conditional_keys(commands: Iterable[Command]) -> list[bytes]:
+    """The keys whose ModifyIndex decides about one of the commands, each once, in order."""
+    return list(dict.fromkeys(command.key for command in commands if isinstance(command, KvPut | KvDelete) and command.cas is not None))

@@ -1,0 +1,138 @@
+"""The text of every hot statement, compiled once from the tables of :mod:`service.store.schema`.
+
+They run on the driver's connection: SQLAlchemy's own execution costs several times what SQLite needs for a row.
+"""
+
+from functools import cache
+
+from sqlalchemy import BindParameter, ClauseElement, bindparam, literal_column, or_, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert
+
+from service.store.schema import kv, meta, tombstones
+
+_dialect = sqlite.dialect(paramstyle="qmark")
+
+
+def _text(statement: ClauseElement) -> str:
+    return " ".join(str(statement.compile(dialect=_dialect)).split())
+
+
+def _upsert_one() -> str:
+    columns: dict[str, BindParameter[object]] = {column.name: bindparam(column.name) for column in kv.columns}
+    statement = insert(kv).values(columns)
+    new = statement.excluded
+    return _text(
+        statement.on_conflict_do_update(
+            index_elements=[kv.c.key],
+            set_={"flags": new.flags, "lock_index": new.lock_index, "modify_index": new.modify_index, "value": new.value},
+            where=or_(kv.c.value != new.value, kv.c.flags != new.flags, kv.c.lock_index != new.lock_index),
+        )
+    )
+
+
+_UPSERT = _upsert_one()
+_UPSERT_ROW = "(" + ", ".join("?" * len(kv.columns)) + ")"
+
+
+@cache
+def upsert(rows: int) -> str:
+    """Set ``rows`` keys, one after another; the parameters of a row stand in the order of the table's columns.
+
+    A row that would change nothing is passed over and not counted. Session and CreateIndex stay.
+    """
+    return _UPSERT.replace(_UPSERT_ROW, ", ".join([_UPSERT_ROW] * rows), 1)
+
+
+@cache
+def modify_indexes(keys: int) -> str:
+    """One row, one string: ``position:ModifyIndex`` of each key that exists, joined by commas; NULL when none does.
+
+    A row for each key would hand the interpreter lock over for each key.
+    """
+    wanted = ", ".join(f"({position}, ?)" for position in range(keys))
+    return (
+        f"WITH wanted (position, key) AS (VALUES {wanted}) "  # noqa: S608  # numbers of ours and placeholders
+        "SELECT group_concat(position || ':' || modify_index) FROM wanted CROSS JOIN kv ON kv.key = wanted.key"
+    )
+
+
+@cache
+def changed_since(keys: int) -> str:
+    """Which of the given keys have a ModifyIndex at or above the first parameter."""
+    return f"SELECT key FROM kv WHERE modify_index >= ? AND key IN ({', '.join('?' * keys)})"  # noqa: S608  # placeholders only
+
+
+POINT_READ = _text(
+    select(
+        meta.c.applied_index,
+        meta.c.kv_index,
+        meta.c.superseded_by,
+        kv.c.key,
+        kv.c.value,
+        kv.c.flags,
+        kv.c.lock_index,
+        kv.c.session,
+        kv.c.create_index,
+        kv.c.modify_index,
+    )
+    .select_from(meta.outerjoin(kv, kv.c.key == bindparam("key")))
+    .where(meta.c.id == literal_column("1"))
+)
+"""A row in any case: where the state stands, and the key's columns or NULLs. One statement, so one moment."""
+
+META = "SELECT applied_index, applied_term, kv_index, superseded_by FROM meta WHERE id = 1"
+SET_APPLIED_INDEX = "UPDATE meta SET applied_index = ? WHERE id = 1"
+SET_META = "UPDATE meta SET applied_index = ?, applied_term = ?, kv_index = max(kv_index, ?) WHERE id = 1"
+SUPERSEDE = "UPDATE meta SET superseded_by = ? WHERE id = 1"
+
+DIGESTED = (
+    _text(select(*kv.columns).order_by(kv.c.key)),
+    _text(select(*tombstones.columns).order_by(tombstones.c.key)),
+)
+"""Everything that was replicated, in an order that does not depend on how it came about."""
+
+DELETE = "DELETE FROM kv WHERE key = ?"
+BURY = (
+    "INSERT INTO tombstones (key, modify_index, deleted_at_ms) VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET modify_index = excluded.modify_index, deleted_at_ms = excluded.deleted_at_ms"
+)
+REAP = "DELETE FROM tombstones WHERE modify_index <= ?"
+
+
+def delete_range(bounded: bool) -> str:
+    """Delete from a key on, up to and without another when ``bounded``."""
+    return f"DELETE FROM kv WHERE {_range(bounded)}"  # noqa: S608  # text of ours
+
+
+def bury_range(bounded: bool) -> str:
+    """A tombstone for each key that :func:`delete_range` would delete. Parameters: index, ms, then the range."""
+    return (
+        f"INSERT INTO tombstones (key, modify_index, deleted_at_ms) SELECT key, ?, ? FROM kv WHERE {_range(bounded)}"  # noqa: S608  # text of ours
+        " ON CONFLICT (key) DO UPDATE SET modify_index = excluded.modify_index, deleted_at_ms = excluded.deleted_at_ms"
+    )
+
+
+def rows_in_range(bounded: bool) -> str:
+    """Whole rows, in byte order, in the order of :class:`service.store.reader.Row`."""
+    columns = "key, value, flags, lock_index, session, create_index, modify_index"
+    return f"SELECT {columns} FROM kv WHERE {_range(bounded)} ORDER BY key"  # noqa: S608 - the names are ours
+
+
+def keys_in_range(bounded: bool) -> str:
+    """The next keys in byte order; the last parameter is how many at most."""
+    return f"SELECT key FROM kv WHERE {_range(bounded)} ORDER BY key LIMIT ?"  # noqa: S608  # text of ours
+
+
+def newest_in_range(bounded: bool) -> str:
+    """The highest ModifyIndex of a key in the range, or NULL."""
+    return f"SELECT max(modify_index) FROM kv WHERE {_range(bounded)}"  # noqa: S608  # text of ours
+
+
+def newest_tombstone_in_range(bounded: bool) -> str:
+    """The highest index of a deletion in the range, or NULL."""
+    return f"SELECT max(modify_index) FROM tombstones WHERE {_range(bounded)}"  # noqa: S608  # text of ours
+
+
+def _range(bounded: bool) -> str:
+    return "key >= ? AND key < ?" if bounded else "key >= ?"
