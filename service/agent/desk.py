@@ -1,0 +1,163 @@
+"""What workers ask of the agent, carried out: proposals and barriers go to Raft, changes and the node's state go to the workers."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raft.errors import NotLeader, Outcome, RaftError
+from raft.runtime.server import RaftServer
+from service.agent.machine import ObservedMachine
+from service.ipc import protocol
+from service.ipc.server import Worker
+
+STATE_SECONDS = 0.1
+NO_LEADER = "no-leader"
+
+
+class Desk:
+    """See the module's text. All on the loop's thread.
+
+    :param describe: the fields of :class:`service.ipc.report.NodeReport`.
+    :param reason: why the node is not ready; empty when it is.
+    :param patience: seconds that a request waits for a cluster that is not formed yet.
+    """
+
+    def __init__(self, machine: ObservedMachine, describe: Callable[[], dict[str, Any]], reason: Callable[[], str], patience: float) -> None:
+        self._machine = machine
+        self._describe = describe
+        self._reason = reason
+        self._patience = patience
+        self._workers: set[Worker] = set()
+        self._server: RaftServer | None = None
+        self._started = asyncio.Event()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._quitting = False
+        self._contact = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Begin to tell workers how the node is."""
+        self._timer = asyncio.get_running_loop().call_later(STATE_SECONDS, self.open)
+        self.tell_state()
+
+    def serve(self, server: RaftServer) -> None:
+        """The node takes part in a cluster: carry out what is asked."""
+        self._server = server
+        self._started.set()
+        server.observe(lambda _: self.tell_state())
+
+    def quit(self) -> None:
+        """Announce that the node is stopping: workers answer those who wait."""
+        self._quitting = True
+        self.tell_state()
+
+    def close(self) -> None:
+        """Stop telling."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._waiting:
+            task.cancel()
+
+    def greet(self, worker: Worker) -> None:
+        """See :class:`service.ipc.server.Desk`."""
+        self._workers.add(worker)
+        worker.send(self._state())
+
+    def leave(self, worker: Worker) -> None:
+        """See :class:`service.ipc.server.Desk`."""
+        self._workers.discard(worker)
+
+    def handle(self, worker: Worker, message: protocol.FromWorker) -> None:
+        """See :class:`service.ipc.server.Desk`."""
+        match message:
+            case protocol.Propose() | protocol.Barrier() if self._server is None:
+                self._wait_for_cluster(worker, message)
+            case protocol.Propose(ids, commands):
+                self._propose(worker, ids, commands)
+            case protocol.Barrier(id_):
+                self._barrier(worker, id_)
+            case protocol.AskStatus(id_):
+                worker.send(protocol.Status(id_, self._describe()))
+            case protocol.Watch(id_, on):
+                worker.watching = on
+                worker.send(protocol.BarrierPassed(id_, self._machine.store.applied_index, self._machine.store.generation))
+            case _:
+                pass
+
+    def publish(self, _index: int) -> None:
+        """Entries were applied and can be read: say what they changed."""
+        changes = self._machine.changes
+        while changes:
+            changed = changes.popleft()
+            if not (changed.keys or changed.prefixes or changed.everything):
+                continue
+            for worker in self._workers:
+                if worker.watching:
+                    worker.send(protocol.Changed(changed.index, changed.keys, changed.prefixes, changed.everything))
+            if changed.everything:
+                self.tell_state()
+
+    def tell_state(self) -> None:
+        """Tell every worker how the node is."""
+        state = self._state()
+        for worker in self._workers:
+            worker.send(state)
+
+    def _propose(self, worker: Worker, ids: list[int], commands: list[bytes]) -> None:
+        def settle(outcome: Sequence[bytes] | RaftError) -> None:
+            if isinstance(outcome, RaftError):
+                worker.send(protocol.Failed(ids, _kind(outcome), str(outcome)))
+            else:
+                worker.send(protocol.Results(ids, list(outcome)))
+
+        try:
+            self._running.driver.propose(commands, settle)
+        except RaftError as error:
+            settle(error)
+
+    def _barrier(self, worker: Worker, id_: int) -> None:
+        def settle(outcome: int | RaftError) -> None:
+            if isinstance(outcome, RaftError):
+                worker.send(protocol.Failed([id_], NO_LEADER, str(outcome)))
+            else:
+                worker.send(protocol.BarrierPassed(id_, outcome, self._machine.store.generation))
+
+        try:
+            self._running.driver.read(settle)
+        except RaftError as error:
+            settle(error)
+
+    def _wait_for_cluster(self, worker: Worker, message: protocol.Propose | protocol.Barrier) -> None:
+        async def wait() -> None:
+            try:
+                await asyncio.wait_for(self._started.wait(), self._patience)
+            except TimeoutError:
+                ids = message.ids if isinstance(message, protocol.Propose) else [message.id]
+                worker.send(protocol.Failed(ids, NO_LEADER, self._reason()))
+            else:
+                self.handle(worker, message)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    @property
+    def _running(self) -> RaftServer:
+        if self._server is None:
+            raise NotLeader
+        return self._server
+
+    def _state(self) -> protocol.NodeState:
+        leading = self._server is not None and self._server.leads
+        known = self._server is not None and self._server.leader is not None
+        if known and self._server is not None:
+            self._contact = time.clock_gettime(time.CLOCK_BOOTTIME) - self._server.silence_seconds
+        store = self._machine.store
+        return protocol.NodeState(known, leading, self._contact, store.applied_index, store.generation, self._quitting, self._reason())
+
+
+def _kind(error: RaftError) -> str:
+    if isinstance(error, NotLeader):
+        return NO_LEADER
+    return "unknown" if error.outcome is Outcome.UNKNOWN else "rejected"

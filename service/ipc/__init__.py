@@ -1,0 +1,1 @@
+"""The socket between web workers and the agent."""

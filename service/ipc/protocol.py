@@ -1,0 +1,131 @@
+"""What a worker and the agent of its node say to each other, over one Unix socket a worker.
+
+A frame is a length of four bytes (big-endian) and that many bytes of msgpack: one of the classes below. Both sides begin with
+:class:`Hello`; a version that the other does not speak ends the connection with a log line, not with a guess. What a worker had sent when
+the socket breaks has an unknown outcome.
+
+Everything that gathered in one turn of a loop travels in one frame: commands of many requests become one append and one sync.
+"""
+
+from typing import Any
+
+import msgspec
+
+VERSION = 1
+FRAME_BYTES_MAX = 64 * 1024 * 1024
+HEADER_BYTES = 4
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """The first frame of either side."""
+
+    version: int
+    pid: int
+
+
+class Propose(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """Worker: commands to replicate. ``ids`` name them on this socket, in the same order."""
+
+    ids: list[int]
+    commands: list[bytes]
+
+
+class Barrier(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """Worker: answer once the local state holds everything that was acknowledged anywhere before this frame was sent."""
+
+    id: int
+
+
+class AskStatus(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Worker: describe the node and its peers."""
+
+    id: int
+
+
+class Watch(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Worker: whether anybody waits for changes here. While ``on``, every applied batch is announced by :class:`Changed`."""
+
+    id: int
+    on: bool
+
+
+class Results(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Agent: what the state machine answered, as :mod:`service.domain.results`. Parallel lists."""
+
+    ids: list[int]
+    results: list[bytes]
+
+
+class Failed(msgspec.Struct, array_like=True, frozen=True, tag=11):
+    """Agent: requests (of any kind) that were not carried out.
+
+    :param kind: ``no-leader``, ``rejected`` or ``unknown``.
+    """
+
+    ids: list[int]
+    kind: str
+    reason: str
+
+
+class BarrierPassed(msgspec.Struct, array_like=True, frozen=True, tag=12):
+    """Agent: read now; the state file of ``generation`` holds everything up to ``index``. Also answers :class:`Watch`."""
+
+    id: int
+    index: int
+    generation: int
+
+
+class Status(msgspec.Struct, array_like=True, frozen=True, tag=13):
+    """Agent: the answer to :class:`AskStatus`; see :mod:`service.agent.report` for the fields."""
+
+    id: int
+    fields: dict[str, Any]
+
+
+class Changed(msgspec.Struct, array_like=True, frozen=True, tag=14):
+    """Agent: entries up to ``index`` were applied and can be read. Sent after COMMIT, in order of index.
+
+    :param keys: keys that were set or deleted one by one.
+    :param prefixes: prefixes that were deleted whole.
+    :param everything: anything may have changed (a snapshot was installed, or there were too many to name).
+    """
+
+    index: int
+    keys: list[bytes]
+    prefixes: list[bytes]
+    everything: bool = False
+
+
+class NodeState(msgspec.Struct, array_like=True, frozen=True, tag=15):
+    """Agent: sent at the start, at every change and every 100 ms.
+
+    :param leader_known: whether this node knows a leader.
+    :param leading: whether it is the leader.
+    :param contact: ``time.clock_gettime(CLOCK_BOOTTIME)`` in seconds when it last heard from a leader; 0.0 for never.
+    :param applied: the last applied index.
+    :param generation: of the state file.
+    :param quitting: the node is stopping: answer the waiting ones.
+    :param reason: why ``/readyz`` says no; empty when it says yes.
+    """
+
+    leader_known: bool
+    leading: bool
+    contact: float
+    applied: int
+    generation: int
+    quitting: bool
+    reason: str
+
+
+FromWorker = Hello | Propose | Barrier | AskStatus | Watch
+FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState
+
+_encoder = msgspec.msgpack.Encoder()
+from_worker = msgspec.msgpack.Decoder(FromWorker)
+from_agent = msgspec.msgpack.Decoder(FromAgent)
+
+
+def frame(message: FromWorker | FromAgent) -> bytes:
+    """The bytes of one frame."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
