@@ -1,0 +1,1 @@
+"""The HTTP API: Flask views over the local state and the agent."""

@@ -1,0 +1,109 @@
+"""Bodies and headers in the form that Consul's clients know."""
+
+import re
+from binascii import b2a_base64
+from collections.abc import Iterable, Mapping
+from typing import Any
+from wsgiref.types import StartResponse
+
+import msgspec
+
+from service.api.errors import Answer, Headers, reason_phrase
+from service.api.params import request_id
+from service.store.reader import Row
+
+JSON = ("Content-Type", "application/json")
+OK, NOT_FOUND = 200, 404
+JSON_HEADERS: Headers = [JSON]
+RAW_HEADERS: Headers = [("Content-Type", "text/plain"), ("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", "sandbox")]
+REQUEST_ID = "X-Request-Id"
+INDENT = 4
+
+# All of ASCII that stands for itself in Go's JSON.
+_PLAIN = re.compile(rb"[ !#-%'-;=?-\[\]-\x7f]*")
+_SPECIAL = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029\udc80-\udcff]')
+_SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_ESCAPES = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+)
+_ENCODER = msgspec.json.Encoder()
+
+
+def entry(row: Row) -> bytes:
+    """One key as a JSON object: Consul's fields in Consul's order."""
+    value = row.value
+    return b'{"LockIndex":%d,"Key":%b,"Flags":%d,"Value":%b,%b"CreateIndex":%d,"ModifyIndex":%d}' % (
+        row.lock_index,
+        text(row.key),
+        row.flags,
+        b'"%b"' % b2a_base64(value, newline=False) if value else b"null",
+        b'"Session":%b,' % text(row.session.encode()) if row.session else b"",
+        row.create_index,
+        row.modify_index,
+    )
+
+
+def entries(rows: Iterable[Row]) -> bytes:
+    """Keys as a JSON array of objects."""
+    return b"[%b]" % b",".join(map(entry, rows))
+
+
+def texts(items: Iterable[bytes]) -> bytes:
+    """Strings as a JSON array."""
+    return b"[%b]" % b",".join(map(text, items))
+
+
+def text(data: bytes) -> bytes:
+    """A JSON string as Go writes it: HTML's characters escaped, a byte that is no UTF-8 as U+FFFD, escaped."""
+    if _PLAIN.fullmatch(data):
+        return b'"%b"' % data
+    escaped = _SPECIAL.sub(_escape, data.decode("utf-8", "surrogateescape"))
+    return b'"%b"' % escaped.encode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _SHORT:
+        return _SHORT[character]
+    code = ord(character)
+    return "\\ufffd" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def json(value: Any) -> bytes:
+    """Any value as compact JSON, escaped as Go does it."""
+    data = _ENCODER.encode(value)
+    # These bytes can only stand inside of strings.
+    for character, escape in (
+        (b"<", b"\\u003c"),
+        (b">", b"\\u003e"),
+        (b"&", b"\\u0026"),
+        (b"\xe2\x80\xa8", b"\\u2028"),
+        (b"\xe2\x80\xa9", b"\\u2029"),
+    ):
+        if character in data:
+            data = data.replace(character, escape)
+    return data
+
+
+def pretty(data: bytes) -> bytes:
+    """Compact JSON as ``?pretty`` shows it."""
+    return msgspec.json.format(data, indent=INDENT) + b"\n"
+
+
+def json_answer(data: bytes, *, indent: bool) -> Answer:
+    """A 200 with JSON and no other header."""
+    return OK, JSON_HEADERS, pretty(data) if indent else data
+
+
+def respond(environ: Mapping[str, Any], start_response: StartResponse, answer: Answer) -> list[bytes]:
+    """Give an answer in terms of WSGI."""
+    status, headers, body = answer
+    sent = [*headers, ("Content-Length", str(len(body)))]
+    if "HTTP_X_REQUEST_ID" in environ and (named := request_id(environ)):
+        sent.append((REQUEST_ID, named))
+    start_response(reason_phrase(status), sent)
+    return [body]

@@ -1,0 +1,89 @@
+"""Settings of gunicorn for the web workers, made from the node's own settings (the environment).
+
+gunicorn reads the names of this module; see its documentation for their meaning. The web worker keeps nothing, so it is loaded after the
+fork (its socket and greenlets are its own), and gunicorn may replace it at any time.
+"""
+
+import os
+import re
+import signal
+import sys
+from typing import Any
+
+import gevent
+import gunicorn.http.message
+
+from service.lifetime import die_with_parent
+from service.logs import JsonLines, TextLines
+from service.settings import load
+
+_REQUEST_LINE_BYTES_MAX = 64 * 1024
+
+_settings = load(os.environ)
+
+bind = [_settings.api_bind]
+workers = _settings.workers
+worker_class = _settings.worker_class
+worker_connections = _settings.connections_max
+backlog = 4096
+preload_app = False
+keepalive = 75
+# A worker that does not turn its loop for this long is replaced.
+timeout = 30
+graceful_timeout = 3
+
+# Consul's clients may use any method and header; what is not served is answered by the application.
+permit_unconventional_http_method = True
+http_parser = "python"
+# gunicorn allows no more than 8190 by itself; see relax_parser.
+limit_request_line = _REQUEST_LINE_BYTES_MAX
+# Nobody in front of a worker may change the address, the path or the scheme of a request by a header.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+# A header with an underscore could pass for another one in the environment.
+header_map = "drop"
+
+# Requests are counted (see /metrics), not logged.
+accesslog = None
+errorlog = "-"
+loglevel = _settings.log_level
+_text = _settings.log_format == "text" or (_settings.log_format == "auto" and sys.stderr.isatty())
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": _settings.log_level.upper(), "handlers": ["lines"]},
+    "loggers": {"gunicorn.error": {"handlers": [], "propagate": True}, "gunicorn.access": {"handlers": [], "propagate": False}},
+    "handlers": {"lines": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "lines"}},
+    "formatters": {"lines": {"()": TextLines if _text else JsonLines, "node": _settings.name}},
+}
+control_socket_disable = True
+proc_name = "kvorum-web"
+
+
+def relax_parser() -> None:
+    """Let requests through that Go's server accepts: raw UTF-8 in the path, and request lines longer than 8190 bytes.
+
+    A key may be 8000 bytes long, three times that when it is percent-encoded. gunicorn has no setting for either.
+    """
+    gunicorn.http.message.RFC9112_TARGET_INVALID = re.compile(r"[\x00-\x20\x7f]")
+    gunicorn.http.message.MAX_REQUEST_LINE = _REQUEST_LINE_BYTES_MAX
+
+
+def post_fork(_server: Any, worker: Any) -> None:
+    """In the new worker: end with the parent, even if that is killed."""
+    die_with_parent(worker.ppid)
+
+
+def post_worker_init(worker: Any) -> None:
+    """In the worker, once the application is loaded: on SIGTERM, answer those who wait for a change."""
+    relax_parser()
+    stop = worker.handle_exit
+    release = worker.wsgi.release
+
+    def answer_and_stop(number: int, frame: Any) -> None:
+        stop(number, frame)
+        # Not here: a signal may come while the tables of those who wait are being changed.
+        gevent.spawn(release)
+
+    signal.signal(signal.SIGTERM, answer_and_stop)

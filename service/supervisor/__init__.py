@@ -1,0 +1,1 @@
+"""PID 1 of a node, and the loopback cluster for development."""

@@ -1,0 +1,88 @@
+"""The short cut before Flask: the same answers, only sooner."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+PARAMETERS = ["raw", "stale", "consistent", "pretty", "cached", "flags=7", "flags=x", "cas=0", "cas=1", "acquire=x", "dc=dc1", "dc=no"]
+PARAMETERS += ["ns=x", "wait=1x", "%zz", "index=0"]
+SEGMENTS = ["a", "b c", "a%20b", "%2F", "..", ".x", "", "\xc3\xbc", "%0a", "<&>", "x" * 300]
+
+requests = st.tuples(
+    st.sampled_from(["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "FOO"]),
+    st.builds(
+        lambda segments, query: "/v1/kv/" + "/".join(segments) + ("?" + "&".join(query) if query else ""),
+        st.lists(st.sampled_from(SEGMENTS), max_size=3),
+        st.lists(st.sampled_from(PARAMETERS), max_size=3),
+    ),
+    st.one_of(st.none(), st.binary(max_size=8)),
+)
+
+
+@pytest.fixture
+def pair(make_worker: Any) -> tuple[Any, Any]:
+    """Two workers, each with a store of its own."""
+    return make_worker(), make_worker()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(requests, min_size=1, max_size=6))
+def test_answers_are_identical(pair: tuple[Any, Any], script: list[tuple[str, str, bytes | None]]) -> None:
+    """The same requests, one by one, have the same answers with and without the short cut."""
+    fast, flask = pair
+    for method, uri, body in script:
+        assert fast.call(method, uri, body) == flask.call(method, uri, body, app=flask.app), (method, uri, body)
+
+
+@pytest.mark.parametrize("uri", ["/v1/kv/a", "/v1/kv/a/b?raw", "/v1/kv/a?stale&pretty"])
+def test_usual_requests_do_not_reach_flask(worker: Any, uri: str) -> None:
+    """What is usual is answered without Flask."""
+
+    def flask(*_: Any) -> Any:
+        raise AssertionError("Flask was called")
+
+    worker.fast._app = flask
+    assert worker.call("GET", uri).status == 404
+    assert worker.call("PUT", uri, b"v").body.strip() == b"true"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["/v1/kv/a%20b", "/v1/kv/", "/v1/kv/a?index=1&wait=1ms", "/v1/kv/a?keys", "/v1/kv/a//b", "/v1/kv/.a", "/v1/status/leader", "/v1/kv/a?wait=z"],
+)
+def test_unusual_requests_reach_flask(worker: Any, uri: str) -> None:
+    """Everything else is Flask's."""
+    seen = []
+    flask = worker.fast._app
+
+    def count(environ: Any, start_response: Any) -> Any:
+        seen.append(environ["RAW_URI"])
+        return flask(environ, start_response)
+
+    worker.fast._app = count
+    worker.call("GET", uri)
+    assert seen == [uri]
+
+
+def test_unexpected_failure(worker: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An error nobody foresaw is an answer, too: logged, without a traceback in it, and a write's outcome is unknown."""
+
+    def fail(_: bytes) -> bytes:
+        raise ZeroDivisionError
+
+    worker.client.propose = fail
+    for app in (worker.fast, worker.app):
+        reply = worker.call("PUT", "/v1/kv/a", b"v", app=app)
+        assert (reply.status, reply.headers["X-Kvorum-Outcome"]) == (500, "unknown")
+        assert b"Traceback" not in reply.body
+    assert caplog.text.count("ZeroDivisionError") >= 2
+
+
+def test_requests_are_counted(worker: Any) -> None:
+    """Both ways count what they answer."""
+    worker.call("GET", "/v1/kv/a")
+    worker.call("GET", "/v1/kv/a", app=worker.app)
+    worker.call("PATCH", "/v1/kv//a")
+    assert worker.app.extensions["kvorum"].requests.counts == {("GET", 404): 2, ("other", 301): 1}
