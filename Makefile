@@ -1,0 +1,91 @@
+# Everything that is done here by hand or by CI: `make` lists it. Plain POSIX make; what is longer is a script.
+
+VENV = .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+NODES = 3
+PORT = 8501
+DATA = .kvorum
+SEEDS = 200
+KILLS = 20
+TEST_OPTIONS =
+
+.POSIX:
+.SUFFIXES:
+.PHONY: help setup run test test-image raft-wheel-test sim sim-twice mutants verify format up down logs chaos-quick bench-failover build lock docs clean clean-data
+
+help: ## list every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make the virtual environment in .venv with the locked packages (done by others when needed)
+
+$(STAMP): requirements-dev.lock requirements-build.lock pyproject.toml raft/pyproject.toml
+	@tests/setup-venv.sh $(VENV)
+	@touch $(STAMP)
+
+run: $(STAMP) ## a three-node cluster of real processes on 127.0.0.1:8501-8503 (NODES, PORT, DATA); Ctrl-C stops it
+	@$(BIN)/kvorum dev --nodes $(NODES) --data-dir $(DATA) --port $(PORT)
+
+test: $(STAMP) ## every test; those that need a Docker engine run where one is found (TEST_OPTIONS)
+	@$(BIN)/python tests/run_all.py $(TEST_OPTIONS)
+
+test-image: ## the tests without containers, on the Python of the image
+	@docker/test-in-image.sh
+
+raft-wheel-test: $(STAMP) ## the tests of raft/ against its wheel alone, away from this checkout
+	@tests/raft-wheel.sh $(VENV)
+
+sim: $(STAMP) ## simulated schedules on fresh seeds (SEEDS=200)
+	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs 2
+
+sim-twice: $(STAMP) ## the same schedules in two processes take the same steps (SEEDS=200)
+	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs 2 --twice
+
+mutants: $(STAMP) ## planted faults of the Raft core: the simulator must find each
+	@$(BIN)/python -m raft.testing.mutants --jobs 2 --limit 3000
+
+verify: $(STAMP) ## linters, types, import direction, shell scripts: what CI runs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	shellcheck .ci/run docker/*.sh tests/*.sh
+
+format: $(STAMP) ## bring the code into the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+up: ## three nodes in containers on 127.0.0.1:8501-8503, healthy when it returns
+	@docker/up.sh
+
+down: ## stop and remove the containers; their data stay
+	@docker/compose.sh down --remove-orphans
+
+logs: ## follow the logs of the containers
+	@docker/compose.sh logs --follow --tail=100
+
+chaos-quick: $(STAMP) up ## import /etc, stop the leader while a writer runs, stop and start everything: every byte must be there
+	@$(BIN)/python tests/docker/chaos_quick.py
+
+bench-failover: $(STAMP) ## kill -9 of the leader under load (KILLS=20): time to the next acknowledged write
+	@$(BIN)/python benchmarks/failover.py --kills $(KILLS)
+
+build: $(STAMP) ## the wheels of raft/ and kvorum, in dist/
+	@rm -rf dist build raft/build
+	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./raft .
+	@ls -l dist
+
+lock: $(STAMP) ## refresh the lock files (needs uv, which it installs into .venv)
+	@tests/lock.sh $(VENV)
+
+docs: $(STAMP) ## the reference pages that are generated from the code
+	@$(BIN)/python -m service.settings_text > docs/settings.md
+
+clean: ## remove what was built and cached; data and .venv stay
+	@rm -rf dist build raft/build *.egg-info raft/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find raft service tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@docker volume rm kvorum-test-environment >/dev/null 2>&1 || true
+
+clean-data: ## remove the DATA of `make run` and of the containers: every key is gone
+	@docker/compose.sh down --volumes --remove-orphans
+	@rm -rf $(DATA)
