@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests that need no containers on the Python of the image, beside the host's own: docker/test-in-image.sh
 # The environment is kept in a named volume (kvorum-test-environment), so that a second run is quick. Where Debian's
-# mirror answers, Redis is installed for the tests of the cache; otherwise they are skipped, and say so.
+# mirror answers, Redis and curl are installed for the tests that use them; otherwise those are skipped, and say so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly image=${BASE_IMAGE:-python:3.13-slim-trixie}
@@ -10,8 +10,8 @@ docker image inspect "$image" >/dev/null 2>&1 || timeout 300 docker pull --quiet
 # The engine switches IPv6 off in a container, even on loopback, where some tests use it.
 docker run --rm --init --volume "$PWD:/checkout:ro" --volume kvorum-test-environment:/environment --tmpfs /tmp:exec,size=2g \
   --sysctl net.ipv6.conf.lo.disable_ipv6=0 --env PYTHONDONTWRITEBYTECODE=1 "$image" sh -euc '
-    if ! (apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends redis-server) >/dev/null 2>&1; then
-      echo "redis-server can not be installed in the container"
+    if ! (apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends redis-server curl) >/dev/null 2>&1; then
+      echo "redis-server and curl can not be installed in the container"
     fi
     mkdir /copy
     cd /checkout

@@ -24,7 +24,6 @@ from service.store.schema import to_unsigned
 
 _ROWS_A_PAGE = 512
 _KEPT_CONNECTIONS_MAX = 4
-_OPEN_ATTEMPTS_MAX = 5
 
 Result = TypeVar("Result")
 
@@ -202,16 +201,20 @@ class Reader:
                 self._connections = None
 
     def _retry(self, connections: _Connections | None, read: Callable[[_Connections], Result]) -> Result:
-        """Read, and once more after opening anew when the file was replaced or failed in the meantime."""
-        cause: Exception | None = None
-        for _ in range(_OPEN_ATTEMPTS_MAX):
-            if connections is None or cause is not None:
-                connections = self._replace(connections)
+        """Read; after a failure open anew and read again, for as long as each attempt meets a newer file than the last.
+
+        However many restores overtake a slow reader, it goes on: each of them brought a new generation. A file that fails twice is unreadable.
+        """
+        failed: int | None = None
+        while True:
+            opened = connections or self._replace(None)
             try:
-                return read(connections)
+                return read(opened)
             except (_Superseded, StateUnreadable, engine.DATABASE_ERROR) as error:
-                cause = error
-        raise StateUnreadable(f"the state in {self._data_dir} can't be read: {cause}") from cause
+                if opened.generation == failed:
+                    raise StateUnreadable(f"the state in {self._data_dir} can't be read: {error}") from error
+            failed = opened.generation
+            connections = self._replace(opened)
 
     def _replace(self, old: _Connections | None) -> _Connections:
         """Open what CURRENT names. When another thread has replaced ``old`` already, its work is taken."""
@@ -230,21 +233,18 @@ def _open_current(data_dir: Path) -> _Connections:
 
     The writer may remove the file in between. SQLite then refuses it rather than read it without its log, and CURRENT names another.
     """
-    problem = f"there is no state in {data_dir} yet: {files.CURRENT} is missing"
-    for _ in range(_OPEN_ATTEMPTS_MAX):
-        generation = files.read_current(data_dir)
-        if generation is None:
-            break
+    generation = files.read_current(data_dir)
+    while generation is not None:
         try:
             opened = _Connections(files.state_path(data_dir, generation), generation)
             opened.point.execute(statements.META).fetchone()
         except (StateUnreadable, engine.DATABASE_ERROR) as error:
-            problem = f"the state in {data_dir} can't be read: {error}"
-            if files.read_current(data_dir) == generation:
-                raise StateUnreadable(problem) from error
+            failed, generation = generation, files.read_current(data_dir)
+            if generation == failed:
+                raise StateUnreadable(f"the state in {data_dir} can't be read: {error}") from error
         else:
             return opened
-    raise StateUnreadable(problem)
+    raise StateUnreadable(f"there is no state in {data_dir} yet: {files.CURRENT} is missing")
 
 
 def _point_read(opened: _Connections, key: bytes) -> Found:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "processes"))
 from cluster import Cluster
 
 TOP = Path(__file__).parents[2]
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: the commands of README.md can't be typed"),
+]
 
 MARK = "-- done --"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -7,13 +7,14 @@ import shutil
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from service.domain.commands import KvDelete, KvPut
 from service.errors import StateUnreadable
 from service.store import engine, files, statements
+from service.store import reader as reading
 from service.store.changes import Changes
 from service.store.machine import KvMachine
 from service.store.reader import Reader
@@ -273,6 +274,25 @@ def test_a_file_that_vanishes_while_it_is_opened(node: Node, make_node: MakeNode
         assert found.row is not None
         second.close()
         assert not (other.directory / "state-1.db-shm").exists()
+
+
+def test_a_reader_that_many_restores_overtake(node: Node, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow reader whose every new file is replaced again before it reads goes on until one holds still."""
+    fill(node, b"new")
+    with closing(node.machine.capture()) as capture:
+        picture = image_of(capture)
+    other = make_node("other")
+    position, waiting = reading._position, list(range(12))
+
+    def overtaken(*arguments: Any) -> tuple[int, int]:
+        if waiting:
+            waiting.pop()
+            other.machine.restore(55, 1, io.BytesIO(picture).read)
+        return position(*arguments)
+
+    monkeypatch.setattr(reading, "_position", overtaken)
+    assert other.reader.list(b"new/0001").applied == 55
+    assert other.reader.generation() == 13
 
 
 def test_a_listing_outlives_a_restore(node: Node, make_node: MakeNode) -> None:
