@@ -226,7 +226,8 @@ def test_large_values(make_state: Any, redis_server: Any, monkeypatch: pytest.Mo
     state.writer.start()
     until(lambda: redis_server.value(b"small/299"), "the last value arrived")
     assert all(redis_server.value(key) == value for key, value in large.items())
-    assert trips[:3] == [1, 3, cache_writer.KEYS_A_ROUND_TRIP]  # the floor, three large values, two more with the first small ones
+    several = [count for count in trips if count > 1]  # the greeting and the floor are commands of their own
+    assert several[:2] == [3, cache_writer.KEYS_A_ROUND_TRIP]
     assert max(trips) <= cache_writer.KEYS_A_ROUND_TRIP
 
 
