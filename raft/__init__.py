@@ -6,19 +6,22 @@ real ones need other packages: :mod:`raft.storage.memory`, :mod:`raft.storage.sq
 """
 
 from raft.config import RaftConfig
-from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
-from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState, Member, NodeId
+from raft.core.membership import AddLearner, AddVoter, Change, Demote, JointChange, LeaveJoint, Remove, Step
+from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState, Member, NodeId, Promotion
 from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, PeerContact, RoleChanged
 from raft.core.roles import Role
 from raft.core.status import PeerStatus, Status
 from raft.errors import (
+    ChangePending,
     ChangeRefused,
     ConfigInvalid,
     DirectoryLocked,
     EmptyProposal,
     IdentityMismatch,
+    InsideJointChange,
     InvariantViolation,
     LeadershipLost,
+    LearnerBehind,
     MachineFailed,
     MalformedMessage,
     MessageRefused,
@@ -26,6 +29,7 @@ from raft.errors import (
     NotLeader,
     Outcome,
     OutcomeUnknown,
+    OutsideJointChange,
     ProposalTimeout,
     ProposalTooLarge,
     RaftError,
@@ -51,6 +55,7 @@ __all__ = [
     "Boundary",
     "Capture",
     "Change",
+    "ChangePending",
     "ChangeRefused",
     "ConfigInvalid",
     "Configuration",
@@ -62,9 +67,13 @@ __all__ = [
     "EntryKind",
     "HardState",
     "IdentityMismatch",
+    "InsideJointChange",
     "InvariantViolation",
+    "JointChange",
     "LeaderChanged",
     "LeadershipLost",
+    "LearnerBehind",
+    "LeaveJoint",
     "MachineFailed",
     "MalformedMessage",
     "Member",
@@ -75,9 +84,11 @@ __all__ = [
     "Observation",
     "Outcome",
     "OutcomeUnknown",
+    "OutsideJointChange",
     "PeerContact",
     "PeerStatus",
     "Ports",
+    "Promotion",
     "ProposalTimeout",
     "ProposalTooLarge",
     "RaftConfig",
@@ -90,6 +101,7 @@ __all__ = [
     "RoleChanged",
     "StateMachine",
     "Status",
+    "Step",
     "StorageCorrupt",
     "StorageError",
     "StorageFailed",

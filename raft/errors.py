@@ -10,6 +10,10 @@
     │   ├── UncommittedLimit
     │   ├── TransferInProgress
     │   ├── ChangeRefused
+    │   │   ├── ChangePending
+    │   │   ├── InsideJointChange
+    │   │   ├── OutsideJointChange
+    │   │   └── LearnerBehind
     │   ├── TransferRefused
     │   ├── ReadRefused
     │   └── NodeStopped
@@ -113,6 +117,42 @@ class TransferInProgress(Rejected):
 
 class ChangeRefused(Rejected):
     """A membership change that can't be made now, or not at all; the text names the reason."""
+
+
+class ChangePending(ChangeRefused):
+    """A change while an earlier one is not yet applied.
+
+    :param index: of the earlier one's entry.
+    """
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"the change at index {index} is not applied yet")
+        self.index = index
+
+
+class InsideJointChange(ChangeRefused):
+    """A change while a joint one is under way: only leaving it is possible."""
+
+    def __init__(self) -> None:
+        super().__init__("a joint change is under way; it must be left first")
+
+
+class OutsideJointChange(ChangeRefused):
+    """Leaving a joint change where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no joint change to leave")
+
+
+class LearnerBehind(ChangeRefused):
+    """A vote for a server that is not a learner that has caught up (dissertation, section 4.2.1).
+
+    :param node: its id.
+    """
+
+    def __init__(self, node: str, why: str) -> None:
+        super().__init__(f"{node} can't become a voter: {why}")
+        self.node = node
 
 
 class TransferRefused(Rejected):

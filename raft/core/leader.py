@@ -1,15 +1,24 @@
 """What a leader does: proposals, answers of followers, reads, changes, handing over."""
 
 from raft.core import elections, replication
-from raft.core.membership import Change, changed, encode_configuration
+from raft.core.membership import Change, LeaveJoint, changed, encode_configuration, new_voters, promotion_of
 from raft.core.messages import AppendAccepted, AppendRejected, HeartbeatResponse, ProposeRequest, ProposeResponse, ReadIndexRequest
-from raft.core.model import Entry, EntryKind, NodeId
+from raft.core.model import Configuration, Entry, EntryKind, Member, NodeId
 from raft.core.progress import Progress, ProgressState
 from raft.core.quorum import is_quorum
 from raft.core.reads import PendingRead
 from raft.core.ready import Appended, PeerContact
 from raft.core.state import State
-from raft.errors import ChangeRefused, Rejected, TransferInProgress, TransferRefused
+from raft.errors import (
+    ChangePending,
+    ChangeRefused,
+    InsideJointChange,
+    LearnerBehind,
+    OutsideJointChange,
+    Rejected,
+    TransferInProgress,
+    TransferRefused,
+)
 
 
 def tick(state: State) -> None:
@@ -22,6 +31,9 @@ def tick(state: State) -> None:
         state.transfer_elapsed += 1
         if state.transfer_elapsed >= state.config.election_ticks:
             state.transfer_target = None
+    for progress in state.progress.values():
+        progress.time_round(state.log.last_index, state.tick_count, state.config.election_ticks)
+    _go_on_with_changes(state)
     if state.heartbeat_elapsed >= state.config.heartbeat_ticks:
         state.heartbeat_elapsed = 0
         for progress in state.progress.values():
@@ -82,23 +94,32 @@ def committed(state: State) -> None:
         return
     if state.log.commit >= state.trail.current_index and not state.may_campaign:
         elections.become_follower(state, state.term, None, "removed from the configuration")
+    else:
+        _go_on_with_changes(state)
 
 
 def change(state: State, wanted: Change, context: int) -> None:
     """Append another configuration.
 
-    :raises ChangeRefused: while another change is not yet committed, before an entry of this term is (the case of 2015), or when it makes no sense.
+    :raises ChangeRefused: before an entry of this term is committed (the case of 2015), during a transfer, or when it makes no sense.
+    :raises ChangePending: while another change is not yet applied.
+    :raises InsideJointChange: for anything but leaving, inside a joint change.
+    :raises OutsideJointChange: for leaving, outside one.
+    :raises LearnerBehind: for a vote for a server that has not caught up.
     """
     if not state.has_committed_in_term:
         raise ChangeRefused("nothing of this term is committed yet")
-    if state.trail.current_index > state.log.commit:
-        raise ChangeRefused(f"the change at index {state.trail.current_index} is not committed yet")
+    if state.trail.current_index > state.log.applied:
+        raise ChangePending(state.trail.current_index)
+    if state.configuration.is_joint != isinstance(wanted, LeaveJoint):
+        raise InsideJointChange if state.configuration.is_joint else OutsideJointChange
     if state.transfer_target is not None:
         raise ChangeRefused(f"leadership is being transferred to {state.transfer_target}")
     configuration = changed(state.configuration, wanted)
-    index = state.log.last_index + 1
-    state.append((Entry(index, state.term, EntryKind.CONFIGURATION, encode_configuration(configuration)),))
-    state.outbox.appended.append(Appended(state.node_id, context, index, 1, state.term))
+    for member in new_voters(state.configuration, wanted):
+        _check_caught_up(state, member)
+    _append_configuration(state, configuration)
+    state.outbox.appended.append(Appended(state.node_id, context, state.log.last_index, 1, state.term))
     committed(state)
 
 
@@ -130,6 +151,37 @@ def snapshot_ended(state: State, peer: NodeId, index: int) -> None:
         state.serve(progress, ProgressState.PROBE)
         progress.next = max(progress.next, index + 1)
         progress.probe_sent = True
+
+
+def _go_on_with_changes(state: State) -> None:
+    """Take the next step of what was begun: leave a joint change that is committed, promote a learner that has caught up."""
+    if not state.has_committed_in_term or state.trail.current_index > state.log.commit or state.transfer_target is not None:
+        return
+    configuration = state.configuration
+    if configuration.is_joint:
+        if configuration.leaves_by_itself:
+            _append_configuration(state, changed(configuration, LeaveJoint()))
+            committed(state)
+        return
+    promotion = next((one for one in configuration.promotions if _has_caught_up(state, one.learner)), None)
+    if promotion is not None:
+        _append_configuration(state, changed(configuration, promotion_of(configuration, promotion)))
+        committed(state)
+
+
+def _append_configuration(state: State, configuration: Configuration) -> None:
+    state.append((Entry(state.log.last_index + 1, state.term, EntryKind.CONFIGURATION, encode_configuration(configuration)),))
+
+
+def _check_caught_up(state: State, member: Member) -> None:
+    if member.id not in state.configuration:
+        raise LearnerBehind(member.id, "it must be added as a learner first")
+    if not _has_caught_up(state, member.id):
+        raise LearnerBehind(member.id, f"it holds {state.progress[member.id].match} of {state.log.last_index} entries, or is too slow")
+
+
+def _has_caught_up(state: State, node: NodeId) -> bool:
+    return state.progress[node].has_caught_up(state.tick_count, state.config.election_ticks)
 
 
 def _contact(state: State, peer: NodeId) -> Progress | None:

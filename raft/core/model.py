@@ -59,6 +59,17 @@ class Member(NamedTuple):
     address: str
 
 
+class Promotion(NamedTuple):
+    """A learner that becomes a voter by itself, as soon as it has caught up.
+
+    :param learner: its id.
+    :param replaces: the id of the member whose place it takes, which leaves in the same change; None when it takes nobody's.
+    """
+
+    learner: NodeId
+    replaces: NodeId | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """Who belongs to the cluster (paper, section 6).
@@ -66,13 +77,25 @@ class Configuration:
     :param voters: members that count toward every quorum.
     :param learners: members that receive entries and count toward nothing.
     :param outgoing: the voters of the old half while a joint change is under way, else empty.
+    :param learners_next: outgoing voters that become learners when the joint change is left; until then they vote in the old half.
+    :param leaves_by_itself: whether the leader leaves the joint change as soon as it is committed.
+    :param promotions: learners that become voters by themselves.
 
-    Invariants: ids are unique within each group; no id is both voter and learner.
+    Invariants: ids are unique within each group; no id is both voter and learner; ``learners_next`` is part of ``outgoing`` and has no voter;
+    every promotion is of a learner.
     """
 
     voters: tuple[Member, ...] = ()
     learners: tuple[Member, ...] = ()
     outgoing: tuple[Member, ...] = ()
+    learners_next: tuple[Member, ...] = ()
+    leaves_by_itself: bool = False
+    promotions: tuple[Promotion, ...] = ()
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether a joint change is under way: decisions need a majority of both halves."""
+        return bool(self.outgoing)
 
     @property
     def voter_ids(self) -> tuple[NodeId, ...]:

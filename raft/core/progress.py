@@ -31,7 +31,21 @@ class Progress:
     :param tick: the present, so that a fresh leader counts everybody as heard of.
     """
 
-    __slots__ = ("_inflight", "contact_tick", "inflight_bytes", "match", "next", "nudge", "peer", "probe_sent", "read_round", "state")
+    __slots__ = (
+        "_inflight",
+        "_round_in_time",
+        "_round_since",
+        "_round_target",
+        "contact_tick",
+        "inflight_bytes",
+        "match",
+        "next",
+        "nudge",
+        "peer",
+        "probe_sent",
+        "read_round",
+        "state",
+    )
 
     def __init__(self, peer: NodeId, next_index: int, tick: int) -> None:
         self.peer = peer
@@ -42,6 +56,9 @@ class Progress:
         self.nudge = False
         self.contact_tick = tick
         self.read_round = 0
+        self._round_target = next_index - 1
+        self._round_since = tick
+        self._round_in_time = False
         self._inflight: deque[tuple[int, int]] = deque()  # (last index, bytes) of unanswered appends
         self.inflight_bytes = 0
 
@@ -99,6 +116,19 @@ class Progress:
         """A heartbeat interval has passed: what seems lost may be tried again. With a full window: one empty append, whose refusal shows a gap."""
         self.probe_sent = False
         self.nudge = self.state is ProgressState.REPLICATE
+
+    def time_round(self, last_index: int, tick: int, ticks_max: int) -> None:
+        """A tick has passed: when what the log held at the beginning of a round has arrived, begin another (dissertation, section 4.2.1).
+
+        :param ticks_max: how long a round may take.
+        """
+        if self.match >= self._round_target:
+            self._round_in_time = tick - self._round_since <= ticks_max
+            self._round_target, self._round_since = last_index, tick
+
+    def has_caught_up(self, tick: int, ticks_max: int) -> bool:
+        """Whether the last round was short enough, and the present one is not too long already."""
+        return self._round_in_time and tick - self._round_since <= ticks_max
 
     def become_probe(self) -> None:
         """Search for the point of agreement, from the last known one on."""

@@ -3,13 +3,18 @@
 from dataclasses import dataclass
 
 from raft.core.model import Configuration, NodeId
+from raft.core.progress import Progress
 from raft.core.roles import Role
 from raft.core.state import State
 
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """One follower as the leader sees it. ``contact_ticks``: ticks since it was last heard of."""
+    """One follower as the leader sees it.
+
+    :param contact_ticks: ticks since it was last heard of.
+    :param caught_up: whether it keeps up well enough to be given a vote.
+    """
 
     peer: NodeId
     match_index: int
@@ -18,6 +23,7 @@ class PeerStatus:
     inflight: int
     inflight_bytes: int
     contact_ticks: int
+    caught_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,18 @@ def describe(state: State) -> Status:
         configuration=state.configuration,
         configuration_index=state.trail.current_index,
         transfer_target=state.transfer_target,
-        peers=tuple(
-            PeerStatus(p.peer, p.match, p.next, p.state.value, p.inflight, p.inflight_bytes, state.tick_count - p.contact_tick)
-            for p in state.progress.values()
-        ),
+        peers=tuple(_describe_peer(state, progress) for progress in state.progress.values()),
+    )
+
+
+def _describe_peer(state: State, progress: Progress) -> PeerStatus:
+    return PeerStatus(
+        peer=progress.peer,
+        match_index=progress.match,
+        next_index=progress.next,
+        state=progress.state.value,
+        inflight=progress.inflight,
+        inflight_bytes=progress.inflight_bytes,
+        contact_ticks=state.tick_count - progress.contact_tick,
+        caught_up=progress.has_caught_up(state.tick_count, state.config.election_ticks),
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from raft.config import RaftConfig
-from raft.core.membership import Change
+from raft.core.membership import AddLearner, AddVoter, Change
 from raft.core.messages import InstallSnapshot, Message, ProposeResponse
 from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState, Member, NodeId
 from raft.core.node import RaftNode
@@ -199,6 +199,16 @@ class Cluster:
         self._context += 1
         self[node].change(change, self._context)
         self.settle()
+
+    def add_learner(self, leader: NodeId, node: NodeId) -> None:
+        """Add a learner at the leader, and let it catch up when it is reachable."""
+        self.change(leader, AddLearner(member(node)))
+        self.run(2 * self.config.heartbeat_ticks)
+
+    def add_voter(self, leader: NodeId, node: NodeId) -> None:
+        """Add a voter at the leader the way it is done: as a learner first."""
+        self.add_learner(leader, node)
+        self.change(leader, AddVoter(member(node)))
 
     def cut(self, one: NodeId, *others: NodeId, one_way: bool = False) -> None:
         """Let nothing through between ``one`` and the others (all by default); one way: nothing from it."""

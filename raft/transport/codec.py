@@ -11,7 +11,6 @@ any part is wrong.
 
 from collections.abc import Sequence
 from dataclasses import fields
-from itertools import pairwise
 from operator import attrgetter
 from typing import Annotated, Any, Union, get_type_hints
 from zlib import crc32
@@ -20,6 +19,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import astuple
 
+from raft.core.membership import check_configuration
 from raft.core.messages import (
     AppendAccepted,
     AppendRejected,
@@ -253,8 +253,7 @@ def _message(raw: Raw, sender: NodeId, recipient: NodeId) -> Message:
 def _check_boundary(boundary: Boundary) -> None:
     if not (1 <= boundary.index < 2**63 and 1 <= boundary.term < 2**63):
         raise MalformedMessage(f"InstallSnapshot at index {boundary.index} of term {boundary.term}")
-    configuration = boundary.configuration
-    for group in (configuration.voters, configuration.learners, configuration.outgoing):
-        ids = sorted(member.id for member in group)
-        if "" in ids or any(first == second for first, second in pairwise(ids)):
-            raise MalformedMessage(f"InstallSnapshot with a configuration of ids {ids}")
+    try:
+        check_configuration(boundary.configuration)
+    except MalformedMessage as error:
+        raise MalformedMessage(f"InstallSnapshot with {error}") from error

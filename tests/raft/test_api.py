@@ -8,8 +8,8 @@ import raft
 from raft import errors
 
 PUBLIC = {
-    "AddLearner AddVoter Change Demote Remove",
-    "Boundary Configuration Entry EntryKind HardState Member NodeId",
+    "AddLearner AddVoter Change Demote JointChange LeaveJoint Remove Step",
+    "Boundary Configuration Entry EntryKind HardState Member NodeId Promotion",
     "ConfigurationChanged LeaderChanged Observation PeerContact RoleChanged",
     "Capture Ports RaftConfig RaftServer StateMachine",
     "Outcome PeerStatus Role Status",
