@@ -275,6 +275,10 @@ class ConfigurationTrail:
         """The one in force at ``index``, which is not before the boundary."""
         return next(configuration for since, configuration in reversed(self._trail) if since <= index)
 
+    def since(self, index: int) -> tuple[Configuration, ...]:
+        """The one in force at ``index`` and every later one."""
+        return (self.at(index), *(configuration for since, configuration in self._trail if since > index))
+
     def compact(self, boundary: Boundary) -> None:
         """The log now begins after ``boundary``."""
         self._trail = [(boundary.index, boundary.configuration), *(item for item in self._trail if item[0] > boundary.index)]

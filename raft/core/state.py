@@ -85,8 +85,12 @@ class State:
 
     @property
     def may_campaign(self) -> bool:
-        """Whether this node is a voter of its own configuration. Without a configuration nobody is."""
-        return self.configuration.is_voter(self.node_id)
+        """Whether this node is a voter, or was one before a change that is not known to be committed.
+
+        The latter may hold the only copy of that change, so nobody else could be elected (dissertation, section 4.2.2). Without a configuration
+        nobody is a voter.
+        """
+        return any(configuration.is_voter(self.node_id) for configuration in self.trail.since(self.log.commit))
 
     @property
     def hears_leader(self) -> bool:

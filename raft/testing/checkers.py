@@ -16,7 +16,7 @@ truncation             nothing is removed at or below the commit index
 leader completeness    a leader's log holds everything that was committed in earlier terms
 commit                 what two nodes commit at one index is the same, and commit never lies beyond the log
 commit rule            a leader commits by counting only up to an entry of its own term (paper, section 5.4.2)
-durable quorum         a committed entry is durable on a majority
+durable quorum         a committed entry is durable on a quorum of a configuration that was in force since it was appended
 durability             a message that promises something leaves only when the promise is durable
 state machine safety   two nodes never apply different entries at one index; equal index means equal state
 apply                  entries are applied in order, once, and never beyond what is committed and durable here
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from raft.core.messages import AppendAccepted, Message, VoteResponse
 from raft.core.model import Boundary, Entry, EntryKind, HardState
+from raft.core.quorum import is_quorum
 from raft.core.ready import Ready
 from raft.core.roles import Role
 from raft.testing.machine import State
@@ -163,7 +164,10 @@ class Checkers:
 
     def _check_matches(self, node: "SimulatedNode", shadow: Shadow) -> None:
         """What a leader believes of a follower must be on that follower's disk, unless a later term has overwritten it."""
-        for peer, progress in node.core.state.progress.items() if node.core is not None else ():
+        tracked = node.core.state.progress if node.core is not None else {}
+        for removed in shadow.matches.keys() - tracked.keys():
+            del shadow.matches[removed]
+        for peer, progress in tracked.items():
             match, disk = progress.match, self._world.nodes[peer].disk
             if match == shadow.matches.get(peer, 0):
                 continue
@@ -224,10 +228,7 @@ class Checkers:
         shadow.commit = commit
 
     def _newly_committed(self, node: "SimulatedNode", entry: Entry, term: int) -> None:
-        voters = node.core.state.configuration.voter_ids if node.core is not None else ()
-        holders = [voter for voter in voters if self._world.nodes[voter].disk.holds(entry.index, entry.term)]
-        if len(holders) <= len(voters) // 2:
-            self._fail("durable quorum", node, f"commits {entry.index}/{entry.term}, which only {holders} hold durably")
+        self._check_quorum(node, entry)
         if entry.kind is EntryKind.COMMAND:
             if entry.data in self._rejected:
                 self._fail("outcome", node, f"commits {entry.data!r} at {entry.index}, which had been rejected")
@@ -241,6 +242,15 @@ class Checkers:
         for shadow in self._shadows.values():
             if shadow.led > term and not self._complete(shadow, entry.index):
                 self._fail("leader completeness", node, f"commits {entry.index}/{entry.term} in term {term}; the leader of {shadow.led} lacks it")
+
+    def _check_quorum(self, node: "SimulatedNode", entry: Entry) -> None:
+        """A change may have followed in the same turn, so any configuration since the entry was appended will do."""
+        holders = [other.id for other in self._world.nodes.values() if other.disk.holds(entry.index, entry.term)]
+        configurations = node.core.state.trail.since(entry.index) if node.core is not None else ()
+        if not any(is_quorum(one.voter_ids, one.outgoing_ids, holders) for one in configurations):
+            self._fail("durable quorum", node, f"commits {entry.index}/{entry.term}, which only {holders} hold durably")
+        if entry.kind is EntryKind.CONFIGURATION:
+            self._world.counts["joint changes committed" if configurations[0].is_joint else "changes committed"] += 1
 
     # -- durability -----------------------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ class Plan:
     """What one schedule is like. Zero switches a fault off. Durations in milliseconds of virtual time."""
 
     nodes: int
+    spares: int
+    """Servers outside the first configuration, which changes may bring in."""
     survivors: int
     """Nodes that are up and connected in the liveness phase; always a majority."""
     config: RaftConfig
@@ -60,6 +62,7 @@ class Plan:
     command_bytes_max: int
     read_every_ms: int
     transfer_every_ms: int
+    change_every_ms: int
 
 
 def draw_plan(rng: random.Random) -> Plan:
@@ -70,12 +73,16 @@ def draw_plan(rng: random.Random) -> Plan:
     base_ms = config.election_timeout_ms
     slow = rng.random() < 0.4
     skewed = rng.random() < 0.3
+    churn = rng.random() < 0.35
+    spares = rng.randint(1, 3) if churn else 0
     return Plan(
         nodes=nodes,
-        survivors=nodes if rng.random() < 0.6 else rng.randint(majority, nodes),
+        spares=spares,
+        # Who is needed when members have come and gone is not known beforehand: then all survive.
+        survivors=nodes + spares if churn or rng.random() < 0.6 else rng.randint(majority, nodes),
         config=config,
         duration_ms=60_000,
-        rates=tuple(round(2 ** rng.uniform(-1, 1), 2) if skewed else 1.0 for _ in range(nodes)),
+        rates=tuple(round(2 ** rng.uniform(-1, 1), 2) if skewed else 1.0 for _ in range(nodes + spares)),
         latency_ms_max=rng.choice((2, 10, 10, 40)),
         slow_chance=rng.choice((0.01, 0.05, 0.2, 0.5)) if slow else 0.0,
         slow_ms_max=int(base_ms * rng.choice((0.5, 1, 3, 10))),
@@ -104,6 +111,7 @@ def draw_plan(rng: random.Random) -> Plan:
         command_bytes_max=rng.choice((0, 0, 30, 300)),
         read_every_ms=rng.choice((150, 400)) if rng.random() < 0.8 else 0,
         transfer_every_ms=rng.choice((1_500, 5_000)) if rng.random() < 0.35 else 0,
+        change_every_ms=base_ms * rng.choice((1, 4, 10)) if churn else 0,
     )
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from raft.core.membership import Change
 from raft.core.messages import InstallSnapshot, Message, ProposeResponse
 from raft.core.model import Boundary, Entry
 from raft.core.node import RaftNode
@@ -17,6 +18,10 @@ from raft.testing.machine import Machine, State
 
 if TYPE_CHECKING:
     from raft.testing.world import World
+
+
+NOBODY = 0
+"""The context of what nobody waits for."""
 
 
 class Batch(NamedTuple):
@@ -159,6 +164,12 @@ class SimulatedNode:
             self.core.transfer(target)
             self._step_done()
 
+    def change(self, change: Change) -> None:
+        """Change the membership; nobody waits for an answer. :raises Rejected: as the core does."""
+        if self.core is not None:
+            self.core.change(change, NOBODY)
+            self._step_done()
+
     def peer_unreachable(self, peer: str) -> None:
         """The transport noticed a loss."""
         if self.core is not None and not self.paused:
@@ -212,6 +223,8 @@ class SimulatedNode:
                 world.nemesis.installing(self)
             self.disk.submit(ready, None if ready.snapshot is None else self._inbox.pop(ready.snapshot))
         for appended in ready.appended:
+            if appended.context == NOBODY:
+                continue
             self._batches[appended.first_index + appended.count - 1] = Batch(appended, [])
         if ready.committed:
             self._to_apply.extend(ready.committed)

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from raft.core.model import Boundary, Configuration, Member
+from raft.core.model import Boundary, Configuration
 from raft.testing.checkers import Checkers
+from raft.testing.churn import Churn, member
 from raft.testing.clients import Clients
 from raft.testing.faults import Plan, draw_plan
 from raft.testing.nemesis import Nemesis
@@ -75,11 +76,12 @@ class World:
         self.network = Network(self)
         self.clients = Clients(self)
         self.nemesis = Nemesis(self)
-        members = tuple(Member(f"n{number}", f"n{number}", f"n{number}:8300") for number in range(1, self.plan.nodes + 1))
-        genesis = Boundary(0, 0, Configuration(voters=members))
+        self.churn = Churn(self)
+        ids = [f"n{number}" for number in range(1, len(self.plan.rates) + 1)]
+        genesis = Boundary(configuration=Configuration(voters=tuple(member(node) for node in ids[: self.plan.nodes])))
         self.nodes = {
-            member.id: SimulatedNode(self, member.id, genesis, self.plan.config.tick_ms / rate)
-            for member, rate in zip(members, self.plan.rates, strict=True)
+            node: SimulatedNode(self, node, genesis if node in genesis.configuration else Boundary(), self.plan.config.tick_ms / rate)
+            for node, rate in zip(ids, self.plan.rates, strict=True)
         }
         if prepare is not None:
             prepare(self)
@@ -158,6 +160,7 @@ class World:
             node.start()
         self.nemesis.begin()
         self.clients.begin()
+        self.churn.begin()
         self._run_until(self.plan.duration_ms)
 
     def _liveness_phase(self) -> None:
@@ -167,6 +170,9 @@ class World:
         start = self.now
         if not self._run_until(start + 10 * timeout_ms, lambda: self._agree_on_leader(healed)):
             raise Violation("liveness", f"10 election timeouts after the faults had stopped {[node.id for node in healed]} have no leader")
+        if not self._run_until(start + 20 * timeout_ms, self._changes_are_done):
+            raise Violation("liveness", f"20 election timeouts after the faults had stopped a change is not done: {self._describe(healed)}")
+        healed, start = self._members_among(healed), self.now
         for node in healed:
             self.clients.insist(node)
         if not self._run_until(start + 20 * timeout_ms, lambda: self._of_one_mind(healed)):
@@ -186,8 +192,22 @@ class World:
                 raise Violation("liveness", f"a healthy cluster does not resolve a proposal or a read: {self._describe(healed)}")
 
     def _agree_on_leader(self, healed: list[SimulatedNode]) -> bool:
-        leaders = {node.core.leader for node in healed if node.core is not None}
+        leaders = {node.core.leader for node in self._members_among(healed) if node.core is not None}
         return len(leaders) == 1 and leaders <= {node.id for node in healed if node.leads}
+
+    def _changes_are_done(self) -> bool:
+        """What goes on by itself has come to its end: joint changes that leave, and learners that promote themselves."""
+        leader = self.any_leader()
+        if leader is None or leader.core is None:
+            return False
+        configuration, log = leader.core.state.configuration, leader.core.state.log
+        going_on = configuration.promotions or (configuration.is_joint and configuration.leaves_by_itself)
+        return not going_on and leader.core.state.trail.current_index <= log.commit
+
+    def _members_among(self, nodes: list[SimulatedNode]) -> list[SimulatedNode]:
+        """Those that belong to the cluster, as far as its leader knows; who was removed is told nothing any more."""
+        leader = self.any_leader()
+        return nodes if leader is None or leader.core is None else [node for node in nodes if node.id in leader.core.state.configuration]
 
     def _of_one_mind(self, healed: list[SimulatedNode]) -> bool:
         if self.clients.proposals or self.clients.reads or self.clients.insisting:

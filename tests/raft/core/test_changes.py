@@ -314,3 +314,19 @@ def test_a_configuration_survives_restart_and_compaction() -> None:
     cluster.compact("a", 3)
     cluster.restart("a")
     assert cluster["a"].status().configuration == configuration("ab", "z")
+
+
+def test_ms_08_a_leader_whose_removal_nobody_else_holds() -> None:
+    """A leader that lost its place before anybody else held that change leads again and completes it: nobody else could be elected."""
+    cluster = led("ab")
+    cluster.cut("a")
+    cluster.change("a", Remove("a"))
+    cluster.run(2 * T)
+    assert cluster.leaders == []
+    cluster.heal()
+    cluster.run(6 * T)
+    assert cluster.leaders == ["b"]
+    assert voters(cluster, "a") == voters(cluster, "b") == "b"
+    term = cluster["b"].term
+    cluster.run(20 * T)
+    assert (cluster.leaders, cluster["b"].term) == (["b"], term)
