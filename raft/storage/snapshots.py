@@ -275,6 +275,47 @@ class FileSnapshots:
         return source is not None
 
 
+class SnapshotReport(NamedTuple):
+    """What lies in the directory under one name.
+
+    :param boundary: None when the manifest can't be read; ``size`` and ``checksum`` are then 0 and empty.
+    :param problem: what is wrong; empty for a whole one.
+    """
+
+    name: str
+    boundary: Boundary | None
+    size: int
+    checksum: str
+    problem: str
+
+
+def inspect_snapshots(directory: Path) -> list[SnapshotReport]:
+    """Every committed snapshot, the newest first, read and verified. Changes nothing, unlike opening a :class:`FileSnapshots`.
+
+    :raises StorageFailed: when the directory or a file can't be read.
+    """
+    try:
+        names = sorted((path.name.removesuffix(_MANIFEST) for path in directory.glob("*" + _MANIFEST)), reverse=True)
+        return [_inspect(directory / (name + _STATE)) for name in names]
+    except OSError as error:
+        raise from_os("look at the snapshots", error, directory) from error
+
+
+def _inspect(path: Path) -> SnapshotReport:
+    try:
+        manifest = _decode(path.with_suffix(_MANIFEST).read_bytes())
+    except (_Damaged, StorageVersion) as error:
+        return SnapshotReport(path.stem, None, 0, "", str(error))
+    problem: str | None = "the state file is missing"
+    if path.exists():
+        source = FileSnapshotSource(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, manifest)
+        try:
+            problem = _verify(source)
+        finally:
+            source.close()
+    return SnapshotReport(path.stem, manifest.boundary, manifest.size, manifest.checksum, problem or "")
+
+
 class _Damaged(Exception):
     """A manifest that can't be used; the text says why."""
 
