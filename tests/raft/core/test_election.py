@@ -1,10 +1,13 @@
 """Scenarios of elections (EL) on the core."""
 
+from collections import deque
 from random import Random
+from typing import Any
 
 import pytest
 
 from raft.core.log import RaftLog
+from raft.core.membership import ConfigurationTrail
 from raft.core.messages import (
     AppendAccepted,
     AppendRejected,
@@ -22,7 +25,10 @@ from raft.core.messages import (
 )
 from raft.core.model import Boundary, Configuration, HardState
 from raft.core.node import RaftNode
+from raft.core.progress import Progress
+from raft.core.reads import ReadQueue
 from raft.core.roles import Role
+from raft.core.state import State
 from raft.errors import MalformedMessage, WrongRecipient
 from raft.testing.cluster import QUICK, Cluster, configuration, entries
 
@@ -55,6 +61,17 @@ def in_role(role: Role) -> Cluster:
     return cluster
 
 
+def knowledge(value: Any) -> Any:
+    """All that a node knows, its timers and what it knows of others included, as plain values; not what waits to be sent."""
+    if isinstance(value, Progress):
+        return {name: knowledge(getattr(value, name)) for name in Progress.__slots__}
+    if isinstance(value, State | RaftLog | ConfigurationTrail | ReadQueue):
+        return {name: knowledge(item) for name, item in vars(value).items() if name != "outbox"}
+    if isinstance(value, dict):
+        return {key: knowledge(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list | deque) else value
+
+
 def test_el_01_first_election() -> None:
     """The first to time out leads after one round of votes, everybody agrees, and the term stays for two election timeouts."""
     cluster = Cluster("abc")
@@ -69,14 +86,17 @@ def test_el_01_first_election() -> None:
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("message", STALE, ids=lambda message: type(message).__name__)
 def test_el_02_stale_term_traffic(role: Role, message: Message) -> None:
-    """A message of an earlier term leaves every role as it is; the answer, if there is one, carries the present term."""
+    """A message of an earlier term leaves all that a node knows as it is, its timers too; the answer, if any, carries the present term."""
     cluster = in_role(role)
-    before, mark = cluster["a"].status(), len(cluster.sent)
-    cluster.hand_over(message)
-    assert cluster["a"].status() == before
+    cluster.tick("a")
     cluster.pump("a")
+    before, term, mark = knowledge(cluster["a"].state), cluster["a"].term, len(cluster.sent)
+    cluster.hand_over(message)
+    assert knowledge(cluster["a"].state) == before
+    cluster.pump("a")
+    assert cluster.servers["a"].log.hard_state().term == term
     answers = [sent for sent in cluster.sent_since(mark) if sent.to == "b"]
-    assert all(answer.term == before.term for answer in answers)
+    assert all(answer.term == term for answer in answers)
     expected = {"PreVoteRequest": 1, "VoteRequest": 1, "AppendRequest": 1, "Heartbeat": 1, "InstallSnapshot": 1}
     assert len(answers) == expected.get(type(message).__name__, 0)
 
@@ -223,6 +243,22 @@ def test_el_09_own_vote_counts_only_when_durable() -> None:
     assert slow["a"].role is Role.LEADER
 
 
+def test_el_09_a_late_write_of_a_vote_elects_no_loser() -> None:
+    """When the candidate was refused by a majority before its own vote was written, the end of that write and a late grant elect nobody."""
+    cluster = Cluster("abcde")
+    cluster.tick("a", T)
+    cluster.hold_disk("a")
+    cluster.settle()
+    for node in "bcd":
+        cluster.hand_over(VoteResponse(node, "a", 1, granted=False))
+    assert cluster["a"].role is Role.FOLLOWER
+    cluster.drop = lambda _message: True
+    cluster.release_disk("a")
+    for node in "bcde":
+        cluster.hand_over(VoteResponse(node, "a", 1, granted=True))
+    assert (cluster["a"].role, cluster["a"].term, cluster["a"].status().vote) == (Role.FOLLOWER, 1, "a")
+
+
 def test_el_09_a_late_write_of_a_vote_does_not_leak_into_the_next_term() -> None:
     """When the term has moved on before the own vote was written, the end of that write elects nobody."""
     cluster = Cluster("abc")
@@ -287,6 +323,10 @@ def test_el_11_candidate_gives_way(role: Role, kind: str) -> None:
     cluster.pump("a")
     assert (cluster["a"].role, cluster["a"].leader, cluster["a"].term) == (Role.FOLLOWER, "b", term)
     assert cluster["a"].status().vote == vote
+    mark = len(cluster.sent)
+    cluster.hand_over(VoteRequest("c", "a", term, 9, term))
+    cluster.pump("a")
+    assert cluster.sent_since(mark) == [VoteResponse("a", "c", term, granted=False)]
 
 
 @pytest.mark.parametrize("role", [Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER])
@@ -340,6 +380,40 @@ def test_el_13_nothing_to_campaign_with(membership: Configuration) -> None:
     cluster.hand_over(TimeoutNow("b", "a", 2))
     cluster.settle()
     assert (cluster["a"].role, cluster["a"].term, cluster.sent) == (Role.FOLLOWER, 2, [])
+
+
+def test_an_answer_counts_once_however_often_it_arrives() -> None:
+    """Two votes of five, the own among them, do not become three by arriving twice; and a voter's first answer stands."""
+    cluster = Cluster("abcde")
+    cluster.drop = lambda message: isinstance(message, VoteRequest)
+    cluster.run(T, "a")
+    for granted in (True, True, False):
+        cluster.hand_over(VoteResponse("b", "a", 1, granted=granted))
+    assert cluster["a"].role is Role.CANDIDATE
+    cluster.hand_over(VoteResponse("c", "a", 1, granted=True))
+    assert cluster["a"].role is Role.LEADER
+
+
+def test_a_candidate_that_restarts_has_spent_its_vote() -> None:
+    """A vote for oneself is a vote: after a restart nobody else gets it in that term."""
+    cluster = Cluster("abc")
+    cluster.drop = lambda message: isinstance(message, VoteRequest)
+    cluster.run(T, "a")
+    cluster.restart("a")
+    assert (cluster["a"].role, cluster["a"].term) == (Role.FOLLOWER, 1)
+    cluster.hand_over(VoteRequest("b", "a", 1, 0, 0))
+    cluster.pump("a")
+    assert cluster.sent[-1] == VoteResponse("a", "b", 1, granted=False)
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_only_a_granted_vote_makes_the_voter_wait(granted: bool) -> None:
+    """Who voted for somebody waits anew; a candidate with a bad log delays nobody's own campaign."""
+    cluster = Cluster("abc", logs={"a": (entries(1, 1), HardState(1))})
+    cluster.tick("a", T - 1)
+    cluster.hand_over(VoteRequest("b", "a", 2, 2 if granted else 1, 1))
+    cluster.tick("a")
+    assert cluster["a"].role is (Role.FOLLOWER if granted else Role.PRE_CANDIDATE)
 
 
 def test_a_lone_voter_elects_itself() -> None:
