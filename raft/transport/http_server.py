@@ -96,6 +96,8 @@ class HttpServer:
         if server is None:
             return
         server.close()
+        for _turn in range(2):
+            await asyncio.sleep(0)  # asyncio takes that long from accepting a connection to telling of it
         for connection in tuple(self.connections):
             connection.abort()
         for task in tuple(self.tasks):

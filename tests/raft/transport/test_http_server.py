@@ -394,3 +394,22 @@ def test_stop_ends_routes_that_are_at_work(run: Run) -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_stop_breaks_a_connection_that_was_only_just_accepted(turns: int) -> None:
+    """A connection that the loop has accepted and not yet told of is broken as well, however far it has come."""
+
+    async def body() -> bytes:
+        server = HttpServer("127.0.0.1:0")
+        await server.start()
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as client:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await server.stop()
+            with suppress(ConnectionResetError):
+                return await asyncio.to_thread(client.recv, 1)
+        return b""
+
+    assert asyncio.run(body()) == b""
