@@ -22,6 +22,9 @@ state machine safety   two nodes never apply different entries at one index; equ
 apply                  entries are applied in order, once, and never beyond what is committed and durable here
 linearizability        a read's index is at least every index that was acknowledged or read before the read began
 outcome                an acknowledged command is committed where it was said to be, once; a rejected one never is
+pre-vote               asking whether one would be elected changes no term (dissertation, section 9.6)
+check-quorum           nobody leads on without having heard of a quorum for an election timeout (dissertation, section 6.2)
+one change             a leader's log holds at most one change that is not committed, and none before a commit of its term
 snapshot               a snapshot stands for committed entries; the log begins no later than the durable state allows
 ====================== ==========================================================================================================
 """
@@ -112,11 +115,24 @@ class Checkers:
         if state.term != shadow.term:
             if state.term < shadow.term:
                 self._fail("monotonic", node, f"term {state.term} after {shadow.term}")
+            if state.role is Role.PRE_CANDIDATE:
+                self._fail("pre-vote", node, f"asks around and goes from term {shadow.term} to {state.term}")
             shadow.term = state.term
         if state.log.commit < shadow.commit:
             self._fail("monotonic", node, f"commit {state.log.commit} after {shadow.commit}")
         if state.role is Role.LEADER and self._leaders.get(state.term) != node.id:
             self._new_leader(node)
+
+    def ticked(self, node: "SimulatedNode") -> None:
+        """Time has passed at a node."""
+        state = node.core.state if node.core is not None else None
+        if state is None or state.role is not Role.LEADER:
+            return
+        since = state.tick_count - state.config.election_ticks
+        heard = {node.id, *(peer for peer, progress in state.progress.items() if progress.contact_tick >= since)}
+        halves = [set(half) for half in (state.configuration.voter_ids, state.configuration.outgoing_ids) if half]
+        if any(2 * len(half & heard) <= len(half) for half in halves):
+            self._fail("check-quorum", node, f"leads term {state.term} and has heard of {sorted(heard)} only for an election timeout")
 
     def taken(self, node: "SimulatedNode", ready: Ready) -> None:
         """A Ready was taken and nothing has been done with it yet."""

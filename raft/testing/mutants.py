@@ -7,17 +7,18 @@ itself has no switch for any of this. Numbers such as M01 are those of the catal
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from raft.core import elections, follower, leader, quorum, replication
+from raft.core import elections, follower, leader, quorum, replication, state
 from raft.core.log import RaftLog
+from raft.core.membership import Change, ConfigurationTrail, LeaveJoint, changed, encode_configuration
 from raft.core.messages import AppendAccepted, AppendRequest, Heartbeat, HeartbeatResponse, InstallSnapshot, Message, VoteResponse
-from raft.core.model import Boundary, Entry, HardState, NodeId
+from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState, NodeId
 from raft.core.node import RaftNode
 from raft.core.progress import Progress
 from raft.core.reads import ReadQueue, ReadRound
@@ -252,6 +253,68 @@ def _leads(state: State) -> bool:
     return state.role is Role.LEADER
 
 
+# -- membership ---------------------------------------------------------------------------------------------------------------------------
+
+
+_change = leader.change
+
+
+def _change_before_a_commit(state: State, wanted: Change, context: int) -> None:
+    with patch.object(State, "has_committed_in_term", property(_leads)):
+        _change(state, wanted, context)
+
+
+def _change_before_the_last_is_applied(state: State, wanted: Change, context: int) -> None:
+    with patch.object(ConfigurationTrail, "current_index", property(lambda _trail: 0)):
+        _change(state, wanted, context)
+
+
+def _keep_what_is_undone(trail: ConfigurationTrail, index: int) -> bool:
+    del trail, index
+    return False
+
+
+def _union(incoming: Sequence[NodeId], outgoing: Sequence[NodeId]) -> tuple[NodeId, ...]:
+    return tuple(dict.fromkeys((*incoming, *outgoing)))
+
+
+def _union_agreed(incoming: Sequence[NodeId], outgoing: Sequence[NodeId], value: Callable[[NodeId], int]) -> int:
+    return quorum.agreed(_union(incoming, outgoing), value)
+
+
+def _union_vote(incoming: Sequence[NodeId], outgoing: Sequence[NodeId], votes: Mapping[NodeId, bool]) -> quorum.VoteResult:
+    return quorum.vote(_union(incoming, outgoing), votes)
+
+
+def _union_is_quorum(incoming: Sequence[NodeId], outgoing: Sequence[NodeId], present: Iterable[NodeId]) -> bool:
+    return _union_vote(incoming, outgoing, dict.fromkeys(present, True)) is quorum.VoteResult.WON
+
+
+def _voters_and_learners(configuration: Configuration) -> tuple[NodeId, ...]:
+    return tuple(member.id for member in (*configuration.voters, *configuration.learners))
+
+
+def _leave_at_once(state: State) -> None:
+    if state.configuration.is_joint and state.configuration.leaves_by_itself:
+        left = changed(state.configuration, LeaveJoint())
+        state.append((Entry(state.log.last_index + 1, state.term, EntryKind.CONFIGURATION, encode_configuration(left)),))
+
+
+_boundary_at = RaftNode.boundary_at
+
+
+def _label_with_what_is_in_force(node: RaftNode, index: int) -> Boundary:
+    return replace(_boundary_at(node, index), configuration=node.state.configuration)
+
+
+_ask_around = elections._ask_around  # noqa: SLF001  # a mutant does what nobody may
+
+
+def _ask_in_a_new_term(state: State, reason: str) -> None:
+    state.adopt_term(state.term + 1)
+    _ask_around(state, reason)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("M01 figure 8", "counts entries of earlier terms toward commitment", ((replication, "maybe_commit", _commit_earlier_terms),)),
     Mutant(
@@ -268,6 +331,19 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("M13 own sync", "the leader counts itself before its own disk has answered", ((replication, "maybe_commit", _commit_before_own_sync),)),
     Mutant("M14 no round", "serves reads without asking a quorum", ((ReadQueue, "confirm", _confirm_at_once),)),
     Mutant("M15 early reads", "serves reads before the first commit of the term", ((State, "has_committed_in_term", property(_leads)),)),
+    Mutant("M18 early change", "changes the membership before a commit of its term", ((leader, "change", _change_before_a_commit),)),
+    Mutant("M19 change stays", "keeps a configuration whose entry was truncated", ((ConfigurationTrail, "undo_from", _keep_what_is_undone),)),
+    Mutant(
+        "M20 union",
+        "takes a majority of all who vote in a joint change for one of each half",
+        ((state, "jointly_agreed", _union_agreed), (elections, "joint_vote", _union_vote), (leader, "is_quorum", _union_is_quorum)),
+    ),
+    Mutant("M21 learners count", "counts learners in every quorum", ((Configuration, "voter_ids", property(_voters_and_learners)),)),
+    Mutant("M37 pre-vote's term", "enters a new term to ask around", ((elections, "_ask_around", _ask_in_a_new_term),)),
+    Mutant("M38 no check-quorum", "leads on without a quorum", ((leader, "_has_quorum", lambda _state: True),)),
+    Mutant("two changes", "begins a change before the last is committed", ((leader, "change", _change_before_the_last_is_applied),)),
+    Mutant("leaves early", "leaves a joint change before it is committed", ((leader, "_go_on_with_changes", _leave_at_once),)),
+    Mutant("label too new", "labels a state with a configuration that is not committed", ((RaftNode, "boundary_at", _label_with_what_is_in_force),)),
     Mutant("lost sync", "a disk that says it has synced and has not", prepare=_lie_about_syncs),
     Mutant("commit goes back", "takes over a lower commit index", ((RaftLog, "commit_to", _commit_anywhere),)),
     Mutant("truncates always", "replaces its log from an append's first entry on, conflict or not", ((RaftLog, "merge", _replace_always),)),

@@ -188,6 +188,7 @@ class SimulatedNode:
         if self.core is not None:
             self._world.trace.record(self._world.now, self.id, "tick")
             self.core.tick()
+            self._world.checkers.ticked(self)
             self._after(self._world.tick_ms(self._tick_ms), self._tick)
             self._step_done()
 

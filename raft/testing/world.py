@@ -201,7 +201,7 @@ class World:
         if leader is None or leader.core is None:
             return False
         configuration, log = leader.core.state.configuration, leader.core.state.log
-        going_on = configuration.promotions or (configuration.is_joint and configuration.leaves_by_itself)
+        going_on = configuration.leaves_by_itself if configuration.is_joint else bool(configuration.promotions)
         return not going_on and leader.core.state.trail.current_index <= log.commit
 
     def _members_among(self, nodes: list[SimulatedNode]) -> list[SimulatedNode]:
