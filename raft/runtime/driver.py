@@ -7,14 +7,15 @@ message a follower, without a timer.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from raft.core.membership import Change
 from raft.core.messages import InstallSnapshot, Message, ProposeRequest, ProposeResponse
 from raft.core.model import NodeId
 from raft.core.node import RaftNode
 from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, Ready
 from raft.core.roles import Role
-from raft.errors import MessageRefused, NodeStopped, NotLeader, Outcome, RaftError, TransferInProgress
+from raft.errors import MessageRefused, NodeStopped, NotLeader, Outcome, RaftError, Rejected, TransferInProgress
 from raft.ports.storage import LogStore, SnapshotSink
 from raft.ports.transport import Transport
 from raft.runtime.applier import Applied, Applier
@@ -65,6 +66,7 @@ class Driver:
         self._context = int(self.loop.time() * 1e6)  # contexts of an earlier run are not used again
         self._turn_scheduled = False
         self._unreachable: set[NodeId] = set()
+        self._addresses: dict[NodeId, str] = {}
         self._held_back: deque[Ready] | None = None  # while a snapshot is being installed: what must be persisted after it
         self._tick_handle: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
@@ -93,6 +95,11 @@ class Driver:
         self.disk.stop()
         self.applier.stop()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the node takes part no more: it was stopped, or has failed."""
+        return self._stopped
+
     def propose(self, commands: list[bytes], settle: Settle, timeout: float | None = None) -> None:
         """Propose a batch; ``settle`` gets the results, or a :class:`RaftError`, once."""
         if self._stopped:
@@ -100,6 +107,26 @@ class Driver:
             return
         now = self.loop.time()
         self._submit(Batch(0, commands, settle, now + (self._timeout if timeout is None else timeout), now))
+
+    def change(self, wanted: Change, settle: Settle, timeout: float | None = None) -> None:
+        """Change the membership, at the leader; ``settle`` gets an empty result once that is committed and applied, or a :class:`RaftError`."""
+        if self._stopped:
+            settle(NodeStopped("the node has stopped"))
+            return
+        now = self.loop.time()
+        self._context += 1
+        try:
+            self.node.change(wanted, self._context)
+        except RaftError as error:
+            settle(error)
+            return
+        self.proposals.submitted(Batch(self._context, (), settle, now + (self._timeout if timeout is None else timeout), now))
+        self.schedule()
+
+    def know(self, addresses: Mapping[NodeId, str]) -> None:
+        """Remember where servers are reached whose configuration has not arrived here yet."""
+        self._addresses = {**addresses, **self._addresses}
+        self._connect()
 
     def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None) -> None:
         """Ask for a linearizable read; ``settle`` gets the applied index once local reads are as new as that, or an error."""
@@ -119,6 +146,8 @@ class Driver:
 
     def receive(self, messages: tuple[Message, ...]) -> None:
         """Messages arrived."""
+        if self._stopped:
+            return
         if self._unreachable and messages:
             self._unreachable.discard(messages[0].sender)
         for message in messages:
@@ -150,10 +179,7 @@ class Driver:
         elif isinstance(message, ProposeRequest) and self.node.role is Role.LEADER:
             self._take_forwarded(message)
         elif isinstance(message, InstallSnapshot):
-            try:
-                self.node.step(message)
-            finally:
-                self._snapshotter.arrived(message)
+            self._snapshotter.take(message)
         else:
             self.node.step(message)
 
@@ -173,8 +199,11 @@ class Driver:
             self.node.propose([self._stamp(command) for command in batch.commands] if leads else batch.commands, batch.context)
         except (NotLeader, TransferInProgress):
             self.proposals.hold(batch)
+        except Rejected as error:
+            batch.settle(error)
         except RaftError as error:
             batch.settle(error)
+            self._fail(error)
         else:
             if leads:
                 self.proposals.submitted(batch)
@@ -295,7 +324,11 @@ class Driver:
     def _applied(self, applied: Applied) -> None:
         index = applied.entries[-1].index
         if index > self.node.state.log.applied:  # not so when a snapshot has overtaken it
-            self.node.applied_to(index)
+            try:
+                self.node.applied_to(index)
+            except RaftError as error:
+                self._fail(error)
+                return
         self._on_applied(index)
         self.proposals.applied(applied)
         self.reads.applied(index)
@@ -314,5 +347,6 @@ class Driver:
         self._observe(observation)
 
     def _connect(self) -> None:
-        members = self.node.state.configuration.members
-        self._transport.connect({member.id: member.address for member in members if member.id != self.node.node_id})
+        """Whoever was a member while this node runs stays reachable: a leader that leaves must still hear that its going is durable here."""
+        self._addresses |= {member.id: member.address for member in self.node.state.configuration.members}
+        self._transport.connect({peer: address for peer, address in self._addresses.items() if peer != self.node.node_id})

@@ -9,11 +9,12 @@ await server.stop()
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raft.config import RaftConfig
+from raft.core.membership import Change
 from raft.core.model import NodeId
 from raft.core.node import RaftNode
 from raft.core.ready import LeaderChanged, Observation
@@ -129,13 +130,13 @@ class RaftServer:
 
     @property
     def leads(self) -> bool:
-        """Whether this node leads, as far as it knows."""
-        return self._driver is not None and self._driver.node.role is Role.LEADER
+        """Whether this node leads, as far as it knows. One that has stopped leads no more."""
+        return self._driver is not None and not self._driver.stopped and self._driver.node.role is Role.LEADER
 
     @property
     def leader(self) -> NodeId | None:
-        """Who leads, as far as this node knows."""
-        return None if self._driver is None else self._driver.node.leader
+        """Who leads, as far as this node knows. One that has stopped knows nobody."""
+        return None if self._driver is None or self._driver.stopped else self._driver.node.leader
 
     @property
     def silence_seconds(self) -> float:
@@ -179,6 +180,22 @@ class RaftServer:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.driver.read(_resolver(future), within)
         return await future
+
+    async def change(self, wanted: Change, within: float | None = None) -> None:
+        """Change the membership, at the leader, and wait until the change is committed and applied here.
+
+        :param within: seconds; by default the setting ``proposal_timeout_ms``.
+        :raises NotLeader: when this node does not lead.
+        :raises ChangeRefused: when the change can't be made now, or makes no sense.
+        :raises OutcomeUnknown: when it may have been made, or may still be.
+        """
+        future: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
+        self.driver.change(wanted, _resolver(future), within)
+        await future
+
+    def know(self, addresses: Mapping[NodeId, str]) -> None:
+        """Remember where servers are reached, ``host:port``: a node that joins answers its leader before it has received any configuration."""
+        self.driver.know(addresses)
 
     def transfer(self, target: NodeId) -> None:
         """Hand leadership over; watch the observations for the outcome.

@@ -102,12 +102,18 @@ class Snapshotter:
         """Where the bytes of an arriving snapshot go."""
         return self._arrivals.begin(message)
 
-    def arrived(self, message: InstallSnapshot) -> None:
-        """The core has seen that a snapshot is there. Unless it wants it installed, the next one may come."""
-        if self.host.node.state.installing == message.boundary:
-            self._arrivals.hold()
-        else:
-            self._arrivals.settle()
+    def take(self, message: InstallSnapshot) -> None:
+        """A snapshot is there: tell the core. Unless the core wants it installed, the next one may come.
+
+        A message that comes so late that another snapshot has taken the place of its own is dropped; the leader finds out and tries again.
+        """
+        if not self._arrivals.claim(message.boundary):
+            return
+        try:
+            self.host.node.step(message)
+        finally:
+            if self.host.node.state.installing != message.boundary:
+                self._arrivals.settle()
 
     def install(self, ready: Ready, done: Callable[[Ready], None]) -> None:
         """Put an arrived snapshot in place: the machine first, the log second. A crash in between is mended at start."""
@@ -221,7 +227,8 @@ class Snapshotter:
         thread = asyncio.create_task(asyncio.to_thread(work))
         self._threads.add(thread)
         thread.add_done_callback(self._threads.discard)
-        return await asyncio.shield(thread)
+        await asyncio.wait((thread,))  # unlike a shield it says nothing when nobody waits for a failure any more
+        return thread.result()
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]  # always one of our coroutines

@@ -28,7 +28,8 @@ class Resolver:
             question = asyncio.get_running_loop().create_task(self._ask(host, port))
             self._questions[key] = question
             question.add_done_callback(lambda done: self._answered(key, done))
-        return await asyncio.shield(question)
+        await asyncio.wait((question,))  # unlike a shield it says nothing when nobody waits for a failure any more
+        return question.result()
 
     async def stop(self) -> None:
         """Wait for no answer any more."""

@@ -1,7 +1,8 @@
 """How a cluster forms: once, out of empty nodes that all name the same members.
 
 Every node asks every other initial member for a :class:`Hello` until it belongs to a cluster. The member whose name sorts first writes the
-record of the formation, and only when all of them answer, are empty and name the same members. Everybody else takes the record over
+record of the formation, and only when all of them answer, are empty and name the same members. Whatever answers nonsense counts as
+missing, with a warning that names its address. Everybody else takes the record over
 from whoever has it, if it lists them with their incarnation. A node that the record knows by name only came back
 empty: it stays outside and says so. Nothing here needs a quorum, and nothing can form a second cluster beside a first one
 as long as one of its members answers.
@@ -58,6 +59,7 @@ class Formation:
         self._members = {member.name: str(member.address) for member in members}
         self._initial = sorted(f"{name}={address}" for name, address in self._members.items())
         self._call = call
+        self._warned: dict[str, str] = {}  # what was said of an address that answers nonsense
 
     def hello(self) -> Hello:
         """What this node tells."""
@@ -99,10 +101,19 @@ class Formation:
         try:
             hello = msgspec.json.decode(body, type=Hello)
         except msgspec.MsgspecError as error:
-            raise FormationFailed(f"{address} answers like another program or version: {error}") from error
+            self._warn(address, f"{address} answers like another program or version: {error}")
+            return None
         if hello.version != VERSION:
-            raise FormationFailed(f"{address} speaks version {hello.version}; this node version {VERSION}")
+            self._warn(address, f"{address} speaks version {hello.version}; this node version {VERSION}")
+            return None
+        self._warned.pop(address, None)
         return hello
+
+    def _warn(self, address: str, text: str) -> None:
+        """Say it once: whatever answers there may still give way to the member that is meant."""
+        if self._warned.get(address) != text:
+            self._warned[address] = text
+            log.warning("%s; it is asked again", text)
 
     def _take_over(self, hellos: dict[str, Hello]) -> Cluster | None:
         """The record of a cluster that counts on this node, from whoever has it."""

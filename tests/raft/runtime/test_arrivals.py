@@ -4,7 +4,7 @@ import pytest
 
 from raft.core.messages import InstallSnapshot
 from raft.core.model import Boundary
-from raft.errors import StorageFailed
+from raft.errors import StorageCorrupt, StorageFailed
 from raft.runtime.arrivals import FORGOTTEN_SECONDS, Arrivals
 from raft.storage.memory import MemorySnapshots
 
@@ -63,7 +63,43 @@ def test_one_that_the_node_never_heard_of_is_forgotten() -> None:
     now[0] += FORGOTTEN_SECONDS
     arrivals.begin(arriving(20)).commit()
     assert newest(store) == 20
-    arrivals.hold()
+    assert arrivals.claim(Boundary(20, 1))
     now[0] += 100 * FORGOTTEN_SECONDS
     with pytest.raises(StorageFailed, match="another one is being installed"):
         arrivals.begin(arriving(30)).commit()
+
+
+def test_what_was_replaced_can_not_be_claimed() -> None:
+    """A snapshot that was forgotten and replaced, one that is settled and one that never came are not to be installed; the newest is."""
+    store, now = MemorySnapshots(), [100.0]
+    arrivals = Arrivals(store, clock=lambda: now[0])
+    arrivals.begin(arriving(10)).commit()
+    now[0] += FORGOTTEN_SECONDS
+    arrivals.begin(arriving(20)).commit()
+    assert not arrivals.claim(Boundary(10, 1))
+    assert not arrivals.claim(Boundary(30, 1))
+    assert arrivals.claim(Boundary(20, 1))
+    arrivals.settle()
+    assert not arrivals.claim(Boundary(20, 1))
+
+
+def test_an_older_one_does_not_hide_behind_a_newer_one() -> None:
+    """The store keeps the newest: one that is older than what had arrived before is refused, for it could never be found again."""
+    store, now = MemorySnapshots(), [100.0]
+    arrivals = Arrivals(store, clock=lambda: now[0])
+    arrivals.begin(arriving(20)).commit()
+    now[0] += FORGOTTEN_SECONDS
+    with pytest.raises(StorageFailed, match="one at index 20 is here already"):
+        arrivals.begin(arriving(10)).commit()
+    assert not arrivals.claim(Boundary(10, 1))
+
+
+def test_a_commit_that_fails_makes_room() -> None:
+    """A snapshot that breaks on its last step blocks nobody."""
+    store = MemorySnapshots()
+    arrivals = Arrivals(store)
+    with pytest.raises(StorageCorrupt):
+        arrivals.begin(arriving(10)).commit("another checksum")
+    assert not arrivals.claim(Boundary(10, 1))
+    arrivals.begin(arriving(20)).commit()
+    assert newest(store) == 20

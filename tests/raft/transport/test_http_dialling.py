@@ -1,6 +1,7 @@
 """Names, dials and single calls: addresses that move, hang, refuse or are none."""
 
 import asyncio
+import gc
 import logging
 import socket
 from pathlib import Path
@@ -175,3 +176,27 @@ def test_second_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch, raw_
             assert await call(f"both:{own[1]}", "/", b"", 5.0) == (200, b"ok")
 
     asyncio.run(scenario(), debug=True)
+
+
+def test_nobody_hears_of_a_name_that_nobody_asks_for_any_more() -> None:
+    """When everybody has given up before the name server answers, its error is not reported as one that was forgotten."""
+
+    async def scenario() -> list[dict[str, Any]]:
+        unheard: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: unheard.append(context))
+        answer: asyncio.Future[Any] = loop.create_future()
+        resolver = Resolver()
+        resolver._ask = lambda _host, _port: asyncio.wait_for(answer, 30)  # type: ignore[method-assign]  # stands in for a slow name server
+        asking = asyncio.create_task(resolver.resolve("n2", 8300))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        answer.set_exception(socket.gaierror(-2, "Name or service not known"))
+        while resolver._questions:  # noqa: ASYNC110 - the question's own task ends meanwhile
+            await asyncio.sleep(0)
+        gc.collect()
+        await asyncio.sleep(0)
+        return unheard
+
+    assert asyncio.run(scenario()) == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from raft.errors import LeadershipLost, NotLeader, ProposalTimeout, ProposalTooLarge, RaftError
+from raft.testing.servers import Servers
 from service.agent import desk as module
 from service.agent.desk import Desk
 from service.agent.machine import ObservedMachine
@@ -276,6 +277,23 @@ def test_the_state_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> N
             await asyncio.sleep(0.001)
 
     run(scenario)
+
+
+def test_the_state_is_told_while_the_node_stops() -> None:
+    """Between the stop of the node and that of the desk, workers are told that no leader is known; nothing fails."""
+
+    async def scenario() -> None:
+        async with Servers("a") as servers:
+            await servers.led()
+            node = Node()
+            node.desk.serve(servers["a"])
+            node.greet()
+            assert node.worker.last().leader_known
+            await servers.stop("a")
+            node.desk.tell_state()
+            assert (node.worker.last().leader_known, node.worker.last().leading) == (False, False)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
 def test_status_and_frames_without_meaning() -> None:

@@ -201,15 +201,10 @@ def test_one_formed_member_forbids_another_formation() -> None:
     [
         (hello("n2", initial=INITIAL[:2]), r"n2 was given the initial members n1=n1:8300, n2=n2:8300; this node n1=n1:8300, n2=n2:8300, n3"),
         (hello("n3"), r"n2:8300 should be 'n2', but is node 'n3'"),
-        (b"<html>", r"n2:8300 answers like another program or version"),
-        (b"", r"n2:8300 answers like another program or version"),
-        (b"{}", r"n2:8300 answers like another program or version"),
-        (hello("n2").replace(b'"n2-a"', b"7"), r"n2:8300 answers like another program or version"),
-        (hello("n2", version=VERSION + 1), rf"n2:8300 speaks version {VERSION + 1}; this node version {VERSION}"),
     ],
 )
 def test_disagreement_ends_the_start(body: bytes, text: str) -> None:
-    """Another list of members, another node at an address, another program or version: a clear error that names it, and no cluster."""
+    """Another list of members, or another node at an address: a clear error that names it, and no cluster."""
     network = Network()
     network.say("n2", 200, body)
     network.say("n3", 200, hello("n3"))
@@ -218,6 +213,38 @@ def test_disagreement_ends_the_start(body: bytes, text: str) -> None:
         run(node.find())
     assert node.cluster is None
     assert FormationFailed.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"<html>", "n2:8300 answers like another program or version"),
+        (b"", "n2:8300 answers like another program or version"),
+        (b"{}", "n2:8300 answers like another program or version"),
+        (b"\xff" * 1_000, "n2:8300 answers like another program or version"),
+        (hello("n2").replace(b'"n2-a"', b"7"), "n2:8300 answers like another program or version"),
+        (hello("n2", version=VERSION + 1), f"n2:8300 speaks version {VERSION + 1}; this node version {VERSION}"),
+    ],
+)
+def test_garbage_is_warned_of_and_asked_again(body: bytes, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever answers nonsense at a member's address is named in one warning; once the member itself answers there, the cluster forms."""
+
+    async def scenario() -> Cluster:
+        network = Network()
+        network.start("n3")
+        network.say("n2", 200, body)
+        node = network.start("n1")
+        task = asyncio.create_task(node.find())
+        await rounds()
+        assert not task.done()
+        assert node.waiting_for == "waiting for n2 to form the cluster"
+        network.start("n2")
+        return await task
+
+    assert [member.name for member in run(scenario()).members] == list(NAMES)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert text in warnings[0]
 
 
 def test_a_server_that_refuses_counts_as_missing() -> None:
