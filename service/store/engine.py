@@ -48,6 +48,14 @@ def open_reader(path: Path) -> Connection:
     return connection
 
 
+def open_still(path: Path) -> Connection:
+    """A connection to a file that nobody writes and that has no write-ahead log: nothing is locked and nothing made beside it.
+
+    :raises StateUnreadable: as :func:`open_writer`.
+    """
+    return _open(path, "ro", _READER, immutable=True)
+
+
 def create(path: Path) -> None:
     """Make an empty state file: tables, versions, applied index 0.
 
@@ -70,11 +78,11 @@ def schema_text(connection: Connection) -> list[tuple[str, ...]]:
     return connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name").fetchall()
 
 
-def _open(path: Path, mode: str, pragmas: dict[str, int | str]) -> Connection:
+def _open(path: Path, mode: str, pragmas: dict[str, int | str], *, immutable: bool = False) -> Connection:
     if not path.exists():
         raise StateUnreadable(f"{path} is missing")
     try:
-        pooled = _engine(path, mode, pragmas).raw_connection()
+        pooled = _engine(path, mode, pragmas, immutable=immutable).raw_connection()
         connection = cast("Connection", pooled.driver_connection)
         pooled.detach()
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -89,12 +97,16 @@ def _open(path: Path, mode: str, pragmas: dict[str, int | str]) -> Connection:
     return connection
 
 
-def _engine(path: Path, mode: str, pragmas: dict[str, int | str]) -> Engine:
+def _engine(path: Path, mode: str, pragmas: dict[str, int | str], *, immutable: bool = False) -> Engine:
     if dbapi2.sqlite_version_info < SQLITE_MINIMUM:
         needed = ".".join(map(str, SQLITE_MINIMUM))
         raise StateUnreadable(f"SQLite {dbapi2.sqlite_version} can lose data; {needed} or newer is needed: install the pysqlite3 wheel")
     engine = create_engine(
-        URL.create("sqlite+pysqlite", database=f"file:{quote(str(path.absolute()))}", query={"uri": "true", "mode": mode}),
+        URL.create(
+            "sqlite+pysqlite",
+            database=f"file:{quote(str(path.absolute()))}",
+            query={"uri": "true", "mode": mode} | ({"immutable": "1"} if immutable else {}),
+        ),
         module=dbapi2,
         poolclass=NullPool,
         connect_args={"isolation_level": None, "check_same_thread": False, "cached_statements": _STATEMENTS_CACHED},

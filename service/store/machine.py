@@ -4,7 +4,6 @@ The only module of the service that knows the library's ports. It belongs to the
 node holds the directory's lock before this is opened.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from service.store import capture, engine, files, statements
 from service.store.apply import kv
 from service.store.capture import FileCapture
 from service.store.changes import ChangeLog, Changes
+from service.store.digest import Digest, Held
 from service.store.transaction import Transaction
 
 FIRST_GENERATION = 1
@@ -27,7 +27,7 @@ FIRST_GENERATION = 1
 class KvMachine(StateMachine):
     """Keys and values under the port :class:`raft.ports.machine.StateMachine`; see there for order and threads.
 
-    :meth:`checkpoint`, :meth:`capture` and :meth:`digest` have connections of their own and may also run beside :meth:`apply`.
+    :meth:`checkpoint`, :meth:`capture`, :meth:`hold` and :meth:`digest` have connections of their own and may also run beside :meth:`apply`.
 
     :param data_dir: the node's directory; the state is made there when there is none.
     :raises StateUnreadable: when the state is damaged, foreign, newer, or CURRENT does not name it.
@@ -129,19 +129,20 @@ class KvMachine(StateMachine):
             self._durable_index = index
         self._changes.add_everything()
 
-    def digest(self) -> tuple[int, str]:
-        """The applied index and a SHA-256 over everything that was replicated. Two nodes at one index must agree on it."""
-        reader = engine.open_reader(files.state_path(self._data_dir, self._generation))
+    def hold(self) -> Held:
+        """The present state, held still for a digest; nothing is copied."""
+        return Held(files.state_path(self._data_dir, self._generation))
+
+    def digest(self) -> Digest:
+        """A fingerprint of everything that was replicated. Two nodes at one index must agree on it."""
+        held = self.hold()
         try:
-            reader.execute("BEGIN")
-            index, term, kv_index, _ = reader.execute(statements.META).fetchone()
-            total = hashlib.sha256(repr((index, term, kv_index)).encode())
-            for statement in statements.DIGESTED:
-                for row in reader.execute(statement):
-                    total.update(repr(row).encode())
+            found = held.digest()
         finally:
-            reader.close()
-        return index, total.hexdigest()
+            held.close()
+        if found is None:
+            raise RuntimeError("nobody broke it off")
+        return found
 
     def close(self) -> None:
         """Release the files. The state may be opened again."""

@@ -1,0 +1,51 @@
+"""Looking at a state file that nobody uses, without changing it: how far it is, what it holds, whether it is whole."""
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.errors import StateUnreadable
+from service.store import engine
+from service.store.digest import Digest, digest
+
+_FINDINGS_MAX = 100
+
+
+@dataclass(slots=True)
+class StateReport:
+    """What a state file says.
+
+    :ivar digest: None when the file can't be read; then there is a problem that says why.
+    :ivar superseded_by: the generation that took its place; 0 for the live one.
+    :ivar problems: everything that is wrong with it.
+    """
+
+    format_version: int = 0
+    digest: Digest | None = None
+    tombstones: int = 0
+    superseded_by: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def inspect_state(path: Path) -> StateReport:
+    """Read and verify a whole file.
+
+    :param path: a file that holds everything in itself: no write-ahead log lies beside it, and nobody writes it.
+    """
+    report = StateReport()
+    try:
+        with closing(engine.open_still(path)) as connection:
+            report.format_version = connection.execute("PRAGMA user_version").fetchone()[0]
+            findings = [row[0] for row in connection.execute(f"PRAGMA quick_check({_FINDINGS_MAX})")]
+            report.problems += [f"SQLite finds: {finding}" for finding in findings if finding != "ok"]
+            found = connection.execute("SELECT superseded_by, (SELECT count(*) FROM tombstones) FROM meta WHERE id = 1").fetchone()
+            if found is None:
+                report.problems.append("it does not say which entries it holds: it was never completed")
+                return report
+            report.superseded_by, report.tombstones = found
+            report.digest = digest(connection)
+    except StateUnreadable as error:
+        report.problems.append(str(error))
+    except engine.DATABASE_ERROR as error:
+        report.problems.append(f"it can't be read: {error}")
+    return report
