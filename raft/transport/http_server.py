@@ -95,9 +95,8 @@ class HttpServer:
         server, self._server = self._server, None
         if server is None:
             return
+        await _stop_accepting(server)
         server.close()
-        for _turn in range(2):
-            await asyncio.sleep(0)  # asyncio takes that long from accepting a connection to telling of it
         for connection in tuple(self.connections):
             connection.abort()
         for task in tuple(self.tasks):
@@ -135,3 +134,17 @@ class HttpServer:
         for connection in tuple(self.connections):
             connection.expire(now)
         self._sweeper = loop.call_later(self.limits.sweep_seconds, self._sweep, loop)
+
+
+async def _stop_accepting(server: asyncio.Server) -> None:
+    """Let what was accepted become a connection before the server is closed.
+
+    The selector loop of asyncio takes two turns for that, and loses the connection when the server was closed in between: nobody is told of it, and
+    its socket stays open until garbage is collected. Other loops accept and tell at once.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        for listener in server.sockets:
+            loop.remove_reader(listener.fileno())
+        for _turn in range(2):
+            await asyncio.sleep(0)
