@@ -1,9 +1,18 @@
-"""Bounds of the HTTP transport: sizes, counts and times, each with its default."""
+"""Bounds of the HTTP transport: sizes, counts and times, each with its default.
 
-from dataclasses import dataclass
+What depends on the settings of the node follows from them: :meth:`HttpLimits.for_config`. The defaults here are those of the default settings.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from raft.config import RaftConfig
 
 KIB = 1024
 MIB = 1024 * KIB
+
+ENTRY_BYTES = 64
+"""More than index, term, kind and length of one entry take in a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +43,7 @@ class LaneLimits:
 class HttpLimits:
     """Bounds of the whole transport of one node.
 
-    :param body_bytes_max: longest body, sent or received. It must exceed the largest append and the largest forwarded batch.
+    :param body_bytes_max: longest body, sent or received. A message that is longer is dropped, so it must exceed the largest append.
     :param head_bytes_max: longest request line with headers that is received.
     :param connections_max: connections that peers may hold open to this node.
     :param receive_seconds: how long the rest of a begun request, or the reading of an answer, may take a peer.
@@ -51,7 +60,7 @@ class HttpLimits:
     :param bulk: the lane for all others.
     """
 
-    body_bytes_max: int = 64 * MIB
+    body_bytes_max: int = 66 * MIB
     head_bytes_max: int = 16 * KIB
     connections_max: int = 1_024
     receive_seconds: float = 10.0
@@ -65,3 +74,28 @@ class HttpLimits:
     snapshot_idle_seconds: float = 60.0
     control: LaneLimits = LaneLimits(queue_messages_max=256, queue_bytes_max=MIB, drop_oldest=True, request_seconds=1.0)
     bulk: LaneLimits = LaneLimits(queue_messages_max=4_096, queue_bytes_max=32 * MIB, drop_oldest=False, request_seconds=5.0)
+
+    @classmethod
+    def for_config(cls, config: RaftConfig) -> Self:
+        """The limits that go with a node's settings.
+
+        * ``body_bytes_max``: what may be appended or forwarded at once, of as many entries as a log holds.
+        * A peer counts as silent after two election timeouts: before that its followers have given it up anyway. Bulk has ten, for a slow line.
+        * The pauses between dials lie between a fifth of a heartbeat and two: a peer that comes back hears the next heartbeat but one.
+        """
+        heartbeat, timeout = config.heartbeat_ms / 1000, config.election_timeout_ms / 1000
+        payload = max(config.append_bytes_max, config.uncommitted_bytes_max)
+        base = cls()
+
+        def lane(limits: LaneLimits, request_seconds: float) -> LaneLimits:
+            return replace(limits, request_seconds=request_seconds, redial_seconds_min=heartbeat / 5, redial_seconds_max=2 * heartbeat)
+
+        return replace(
+            base,
+            body_bytes_max=payload + ENTRY_BYTES * config.snapshot_threshold_entries + MIB,
+            connect_seconds=2 * timeout,
+            sweep_seconds=heartbeat,
+            snapshot_chunk_bytes=config.snapshot_chunk_bytes,
+            control=lane(base.control, 2 * timeout),
+            bulk=lane(replace(base.bulk, queue_bytes_max=max(base.bulk.queue_bytes_max, 4 * config.append_bytes_max)), 10 * timeout),
+        )

@@ -87,7 +87,7 @@ class Agent:
             store = SqliteLog(settings.data_dir)
             me = identity.load_identity(store, settings.name)
             machine = ObservedMachine(KvMachine(settings.data_dir))
-            http = HttpServer(settings.peer_bind, limits=HttpLimits(snapshot_chunk_bytes=self._config.snapshot_chunk_bytes))
+            http = HttpServer(settings.peer_bind, limits=HttpLimits.for_config(self._config))
             found = formation.Formation(me, settings.members, identity.load_cluster(store), call)
             http.add_route(formation.PATH, found.answer)
             reporter = Reporter(me, machine, found, self._config.tick_ms)
