@@ -19,8 +19,9 @@ def become_follower(state: State, term: int, leader: NodeId | None, reason: str)
 
 
 def campaign(state: State, *, reason: str, transfer: bool = False) -> None:
-    """Try to become leader; the pre-vote comes first unless the leader itself asked for it."""
+    """Try to become leader; the pre-vote comes first unless the leader itself asked for it. Who may not still forgets a leader that is silent."""
     if not state.may_campaign:
+        state.follow(None)
         state.restart_election_timer()
     elif transfer:
         _stand(state, reason, transfer=True)

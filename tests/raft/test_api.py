@@ -53,6 +53,8 @@ def test_signatures_of_the_server() -> None:
         "failure": [],
         "propose": ["commands", "within"],
         "barrier": ["within"],
+        "change": ["wanted", "within"],
+        "know": ["addresses"],
         "transfer": ["target"],
         "status": [],
         "hand_over": ["within"],
