@@ -32,7 +32,7 @@ snapshot               a snapshot stands for committed entries; the log begins n
 from typing import TYPE_CHECKING, NoReturn
 
 from raft.core.messages import AppendAccepted, Message, VoteResponse
-from raft.core.model import Boundary, Entry, EntryKind, HardState
+from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState
 from raft.core.quorum import is_quorum
 from raft.core.ready import Ready
 from raft.core.roles import Role
@@ -77,7 +77,7 @@ class Shadow:
 class Checkers:
     """See the module's text. The world tells it of every step; it raises :class:`Violation`."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "World", genesis: Configuration) -> None:
         self._world = world
         self._shadows: dict[str, Shadow] = {}
         self._contents: dict[tuple[int, int], tuple[int, EntryKind, bytes]] = {}
@@ -88,6 +88,7 @@ class Checkers:
         """By index: what the cluster has committed; index 0 stands for nothing."""
         self.states: list[State] = [State(0, 0)]
         """By index: the state that is right there."""
+        self._configurations: list[tuple[int, Configuration]] = [(0, genesis)]
         self._placed: dict[bytes, int] = {}
         self._rejected: set[bytes] = set()
         self.floor = 0
@@ -149,6 +150,8 @@ class Checkers:
         led = shadow.led
         self._check_role(node, shadow)
         self._check_commit(node, shadow, led)
+        if any(entry.kind is EntryKind.CONFIGURATION for entry in ready.entries):
+            self._check_changes(node, shadow)
         for entry in ready.committed:
             if entry.index > shadow.commit or node.disk.term_at(entry.index) != entry.term:
                 self._fail("apply", node, f"entry {entry.index}/{entry.term} to be applied; commit {shadow.commit}, durable {node.disk.last_index}")
@@ -226,6 +229,15 @@ class Checkers:
             before = entry.term
         shadow.entries.extend(entries)
 
+    def _check_changes(self, node: "SimulatedNode", shadow: Shadow) -> None:
+        """A configuration was appended."""
+        offset = max(len(self.committed) - shadow.boundary.index - 1, 0)
+        pending = [entry for entry in shadow.entries[offset:] if entry.kind is EntryKind.CONFIGURATION]
+        if len(pending) > 1:
+            self._fail("one change", node, f"appends a change at {pending[-1].index}; the one at {pending[0].index} is committed nowhere")
+        if shadow.led and pending and pending[-1].term == shadow.led and shadow.led not in self._committed_until:
+            self._fail("one change", node, f"appends a change at {pending[-1].index} before anything of term {shadow.led} is committed")
+
     def _check_commit(self, node: "SimulatedNode", shadow: Shadow, led: int) -> None:
         state = node.core.state if node.core is not None else None
         if state is None or state.log.commit == shadow.commit:
@@ -266,6 +278,7 @@ class Checkers:
         if not any(is_quorum(one.voter_ids, one.outgoing_ids, holders) for one in configurations):
             self._fail("durable quorum", node, f"commits {entry.index}/{entry.term}, which only {holders} hold durably")
         if entry.kind is EntryKind.CONFIGURATION:
+            self._configurations.append((entry.index, configurations[0]))
             self._world.counts["joint changes committed" if configurations[0].is_joint else "changes committed"] += 1
 
     # -- durability -----------------------------------------------------------------------------------------------------------------------
@@ -332,6 +345,9 @@ class Checkers:
     def _check_boundary(self, node: "SimulatedNode", boundary: Boundary) -> None:
         if boundary.index >= len(self.committed) or self.committed[boundary.index].term != boundary.term:
             self._fail("snapshot", node, f"a log that begins after {boundary.index}/{boundary.term}, which was not committed")
+        right = next(configuration for index, configuration in reversed(self._configurations) if index <= boundary.index)
+        if boundary.configuration != right:
+            self._fail("snapshot", node, f"a label for {boundary.index} with {boundary.configuration}; committed there is {right}")
 
     # -- clients --------------------------------------------------------------------------------------------------------------------------
 

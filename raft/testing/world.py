@@ -72,13 +72,13 @@ class World:
         self._queue: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
         self._sequence = 0
         self._faulty = True
-        self.checkers = Checkers(self)
         self.network = Network(self)
         self.clients = Clients(self)
         self.nemesis = Nemesis(self)
         self.churn = Churn(self)
         ids = [f"n{number}" for number in range(1, len(self.plan.rates) + 1)]
         genesis = Boundary(configuration=Configuration(voters=tuple(member(node) for node in ids[: self.plan.nodes])))
+        self.checkers = Checkers(self, genesis.configuration)
         self.nodes = {
             node: SimulatedNode(self, node, genesis if node in genesis.configuration else Boundary(), self.plan.config.tick_ms / rate)
             for node, rate in zip(ids, self.plan.rates, strict=True)
