@@ -13,8 +13,8 @@ from raft.storage.sqlite import SqliteLog
 from service.errors import ForeignDirectory
 
 FORMAT = 1
-_IDENTITY = "identity"
-_CLUSTER = "cluster"
+IDENTITY_RECORD = "identity"
+CLUSTER_RECORD = "cluster"
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -53,10 +53,10 @@ def load_identity(log: SqliteLog, name: str) -> Identity:
 
     :raises ForeignDirectory: when the directory belongs to a node of another name, or to a newer version.
     """
-    kept = log.get(_IDENTITY)
+    kept = log.get(IDENTITY_RECORD)
     if kept is None:
         identity = Identity(FORMAT, name, str(uuid4()))
-        log.put(_IDENTITY, msgspec.json.encode(identity))
+        log.put(IDENTITY_RECORD, msgspec.json.encode(identity))
         return identity
     identity = msgspec.json.decode(kept, type=Identity)
     if identity.format > FORMAT:
@@ -68,11 +68,11 @@ def load_identity(log: SqliteLog, name: str) -> Identity:
 
 def load_cluster(log: SqliteLog) -> Cluster | None:
     """The cluster this node belongs to; None before it was formed."""
-    kept = log.get(_CLUSTER)
+    kept = log.get(CLUSTER_RECORD)
     return None if kept is None else msgspec.json.decode(kept, type=Cluster)
 
 
 def join(log: SqliteLog, cluster: Cluster) -> None:
     """Keep the record of the formation. The log begins with the first configuration; a crash in between leaves a node that is not formed yet."""
     log.reset(Boundary(0, 0, cluster.configuration()), HardState())
-    log.put(_CLUSTER, msgspec.json.encode(cluster))
+    log.put(CLUSTER_RECORD, msgspec.json.encode(cluster))

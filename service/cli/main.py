@@ -17,6 +17,7 @@ _COMMANDS = {
     "server": ("service.cli.server", "Run one node in the foreground."),
     "dev": ("service.cli.dev", "Run a whole cluster on this machine."),
     "kv": ("service.cli.kv", "Read and write keys."),
+    "data": ("service.offline.command", "Look at, and mend, the data directory of a node that does not run."),
     "status": ("service.cli.status", "Show what a node knows of the cluster."),
     "healthcheck": ("service.cli.healthcheck", "Say by the exit code whether the local node is well."),
     "version": ("service.cli.version", "Show the version."),
