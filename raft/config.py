@@ -38,6 +38,16 @@ SETTINGS: tuple[Setting, ...] = (
         "at least three times heartbeat_ms",
         "Base T; a follower waits a time from [T, 2T) before it campaigns. Shorter fails over sooner, longer tolerates slower networks and disks.",
     ),
+    Setting(
+        "lease_drift_percent",
+        "percent",
+        10,
+        1,
+        100,
+        "",
+        "How much slower a leader's clock may run than a follower's before a read under the lease could be stale. The lease is shorter by that; "
+        "100 switches it off.",
+    ),
     Setting("append_bytes_max", "bytes", MIB, 1, 64 * MIB, "", "Payload of one append message; one entry always fits."),
     Setting(
         "inflight_appends_max", "count", 64, 1, 4_096, "", "Unanswered appends a follower; more hides latency, less bounds what a lost one costs."
@@ -90,6 +100,7 @@ class RaftConfig:
     tick_ms: int = 20
     heartbeat_ms: int = 100
     election_timeout_ms: int = 500
+    lease_drift_percent: int = 10
     append_bytes_max: int = MIB
     inflight_appends_max: int = 64
     inflight_bytes_max: int = 8 * MIB
@@ -116,6 +127,15 @@ class RaftConfig:
     def election_ticks(self) -> int:
         """The base election timeout T in ticks."""
         return self.election_timeout_ms // self.tick_ms
+
+    @property
+    def lease_us(self) -> int:
+        """How long a leader may rely on a round of heartbeats, in microseconds from its sending.
+
+        Followers promise ``election_ticks``. The first of them may come right after the promise, and a late one just before the next: two
+        ticks say nothing. The rest is what passes at least on a follower's clock, and it is cut by how much faster that may run.
+        """
+        return max(0, self.election_ticks - 2) * self.tick_ms * 10 * (100 - self.lease_drift_percent)
 
     def _out_of_range(self) -> tuple[str, ...]:
         problems = []

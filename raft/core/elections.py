@@ -45,14 +45,14 @@ def count(state: State, voter: NodeId, *, granted: bool) -> None:
 
 def answer_pre_vote(state: State, message: PreVoteRequest) -> None:
     """Say whether this node would vote so. Changes nothing (scenario PV-02)."""
-    granted = message.term > state.term and not state.hears_leader and state.log.is_up_to_date(message.last_index, message.last_term)
+    granted = message.term > state.term and not state.is_silent and state.log.is_up_to_date(message.last_index, message.last_term)
     term = message.term if granted else state.term
     state.send(PreVoteResponse(state.node_id, message.sender, term, granted))
 
 
 def answer_vote(state: State, message: VoteRequest) -> None:
     """Vote, once a term, for a candidate whose log is at least as good. ``message.term`` is the present term here."""
-    free = state.vote == message.sender or (state.vote is None and state.leader is None)
+    free = state.vote == message.sender or (state.vote is None and state.leader is None and (message.transfer or not state.is_silent))
     granted = free and state.log.is_up_to_date(message.last_index, message.last_term)
     if granted:
         state.vote = message.sender

@@ -86,8 +86,28 @@ class RaftNode:
         """Who leads, as far as this node knows."""
         return self.state.leader
 
+    @property
+    def round_begun(self) -> int:
+        """Leader only: the last round of heartbeats, counted from 1 in each term. Its messages leave with the next Ready, or have left."""
+        return self.state.reads.round
+
+    @property
+    def round_for_lease(self) -> int:
+        """The last round that a quorum has answered; 0 when no lease may rest on any.
+
+        None may unless this node leads and an entry of its own term is committed. None may in the rest of a term in which a successor was told to
+        campaign: that message may be under way for any time, and whoever follows it is voted for without silence.
+        """
+        state = self.state
+        return state.reads.confirmed if state.has_committed_in_term and not state.successor_called else 0
+
+    def lose_time(self) -> None:
+        """Time has passed that no ``tick`` told of: what was promised meanwhile is not known. So nobody gets a vote for an election timeout."""
+        self.state.promise_silence()
+        self.state.restart_election_timer()
+
     def tick(self) -> None:
-        """One tick has passed."""
+        """One tick has passed. They must not come faster than the clock that a lease is counted on, even after a pause: drop those that are late."""
         self.state.tick_count += 1
         match self.state.role:
             case Role.FOLLOWER:
@@ -269,7 +289,7 @@ class RaftNode:
         state = self.state
         if isinstance(message, PreVoteRequest) or (isinstance(message, PreVoteResponse) and message.granted):
             return True
-        if isinstance(message, VoteRequest) and state.hears_leader and not message.transfer:
+        if isinstance(message, VoteRequest) and state.is_silent and not message.transfer:
             return False
         sender = message.sender if isinstance(message, _FROM_LEADER) else None
         elections.become_follower(state, message.term, sender, "a later term exists")
@@ -346,3 +366,4 @@ class RaftNode:
             elections.become_follower(state, state.term, sender, f"{sender} leads")
         state.follow(sender)
         state.election_elapsed = 0
+        state.promise_silence()

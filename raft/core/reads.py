@@ -29,10 +29,11 @@ class ReadRound:
 
 
 class ReadQueue:
-    """The reads of one leadership. ``round`` is the number of the last round that was begun."""
+    """The reads of one leadership. ``round`` is the number of the last round that was begun, ``confirmed`` of the last one that was confirmed."""
 
     def __init__(self) -> None:
         self.round = 0
+        self.confirmed = 0
         self._waiting: list[PendingRead] = []
         self._rounds: deque[ReadRound] = deque()
 
@@ -60,6 +61,7 @@ class ReadQueue:
 
     def confirm(self, round_: int) -> list[ReadRound]:
         """A quorum has answered ``round_`` or later ones: the reads that may now be served."""
+        self.confirmed = max(self.confirmed, round_)
         confirmed = []
         while self._rounds and self._rounds[0].round <= round_:
             confirmed.append(self._rounds.popleft())

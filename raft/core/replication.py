@@ -97,6 +97,7 @@ def confirm_reads(state: State) -> None:
 def hand_over_when_ready(state: State, progress: Progress) -> None:
     """Tell the target of a transfer to campaign, once it holds the whole log (dissertation, section 3.10)."""
     if progress.peer == state.transfer_target and progress.match == state.log.last_index:
+        state.successor_called = True
         state.send(TimeoutNow(state.node_id, progress.peer, state.term))
 
 

@@ -55,6 +55,7 @@ class State:
         self.leader: NodeId | None = None
         self.tick_count = 0
         self.election_elapsed = 0
+        self.silent_until = 0
         self._jitter = jitter
         self.election_deadline = self._draw_deadline()
         # Only the leader of a term creates entries of that term, so a log that ends in the present term is the leader's own, up to there.
@@ -71,7 +72,9 @@ class State:
         self.uncommitted_bytes = 0
         self.transfer_target: NodeId | None = None
         self.transfer_elapsed = 0
+        self.successor_called = False
         self.outbox = Outbox()
+        self.promise_silence()  # an earlier life may have
 
     @property
     def configuration(self) -> Configuration:
@@ -93,9 +96,11 @@ class State:
         return any(configuration.is_voter(self.node_id) for configuration in self.trail.since(self.log.commit))
 
     @property
-    def hears_leader(self) -> bool:
-        """Whether a leader was heard of within the base election timeout (dissertation, section 4.2.3)."""
-        return self.leader is not None and self.election_elapsed < self.config.election_ticks
+    def is_silent(self) -> bool:
+        """Whether a leader may rely on this node: its vote is for nobody who would take the place of a leader heard of within the base election
+        timeout (dissertation, sections 4.2.3 and 6.4.1). A later term does not end that, whoever brings it: the lease of the leader lasts.
+        """
+        return self.role is Role.LEADER or self.tick_count < self.silent_until
 
     @property
     def has_committed_in_term(self) -> bool:
@@ -118,6 +123,10 @@ class State:
         """Begin a new wait, drawn afresh from [T, 2T)."""
         self.election_elapsed = 0
         self.election_deadline = self._draw_deadline()
+
+    def promise_silence(self) -> None:
+        """From now on for the base election timeout: see :attr:`is_silent`."""
+        self.silent_until = self.tick_count + self.config.election_ticks
 
     def adopt_term(self, term: int) -> None:
         """Enter a higher term, with the vote unspent."""
@@ -143,6 +152,7 @@ class State:
         self.heartbeat_elapsed = 0
         self.uncommitted_bytes = 0
         self.transfer_target = None
+        self.successor_called = False
 
     def follow(self, leader: NodeId | None) -> None:
         """Take note of who leads. Reads that were sent to another leader are refused: their answers may never come."""

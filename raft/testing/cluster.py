@@ -116,6 +116,8 @@ class Cluster:
         self.config = config
         self.wire: deque[Message] = deque()
         self.sent: list[Message] = []
+        self.silent_after_start = False
+        """Whether nobody votes for an election timeout after a start, as in truth. Most stories begin later."""
         self.drop: Callable[[Message], bool] = lambda _message: False
         self.snapshots: dict[tuple[int, int], list[Entry]] = {}
         self._cut: set[tuple[NodeId, NodeId]] = set()
@@ -253,6 +255,8 @@ class Cluster:
             applied=loaded.boundary.index,
             jitter=lambda below: min(server.jitter, below - 1),
         )
+        if not self.silent_after_start:
+            server.node.state.silent_until = 0
         self.check()
 
     def compact(self, node: NodeId, index: int) -> Boundary:
