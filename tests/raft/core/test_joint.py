@@ -98,6 +98,19 @@ def test_mj_01_one_of_each_half_may_be_missing() -> None:
     assert cluster.commands("a") == cluster.commands("c") == cluster.commands("d") == [b"x"]
 
 
+def test_mj_01_it_is_not_left_before_both_halves_hold_it() -> None:
+    """A joint change that leaves by itself stays as long as one half has not committed it: the other could decide alone otherwise."""
+    cluster = led("abc", "de")
+    for node in "de":
+        cluster.cut(node)
+    cluster.change("a", joint(Remove("b"), Remove("c"), AddVoter(member("d")), AddVoter(member("e")), leaves_by_itself=True))
+    cluster.run(2 * H, "a", "b", "c")
+    assert halves(cluster, "a") == "ade/abc//"
+    cluster.heal()
+    cluster.run(2 * H)
+    assert halves(cluster, "a") == "ade///"
+
+
 # Entering and leaving
 
 

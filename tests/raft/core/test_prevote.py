@@ -48,6 +48,28 @@ def test_pv_02_pre_vote_leaves_no_trace() -> None:
         assert (server.running.term, server.running.status().vote) == (0, None)
 
 
+@pytest.mark.parametrize("role", [Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER])
+def test_pv_02_answering_changes_nothing_in_any_role(role: Role) -> None:
+    """Whatever a node is, being asked for a pre-vote leaves its role, term, vote and timer as they were, whether it grants it or not."""
+    cluster = Cluster("abc")
+    if role is Role.LEADER:
+        cluster.elect("a")
+    elif role is not Role.FOLLOWER:
+        cluster.drop = lambda message: isinstance(message, VoteRequest if role is Role.CANDIDATE else PreVoteRequest)
+        cluster.run(T, "a")
+    cluster.tick("a")
+    assert cluster["a"].role is role
+    state = cluster["a"].state
+    before = (cluster["a"].status(), state.election_elapsed, state.election_deadline, state.saved)
+    mark = len(cluster.sent)
+    for term in (state.term, state.term + 1, state.term + 9):
+        cluster.hand_over(PreVoteRequest("b", "a", term, 9, term))
+    assert (cluster["a"].status(), state.election_elapsed, state.election_deadline, state.saved) == before
+    cluster.pump("a")
+    granted = [sent.granted for sent in cluster.sent_since(mark, PreVoteResponse) if isinstance(sent, PreVoteResponse)]
+    assert granted == [False, role is not Role.LEADER, role is not Role.LEADER]
+
+
 def test_pv_02_late_pre_votes_are_no_votes() -> None:
     """Grants that arrive after the real election began, and pre-vote refusals of the old term, do not count."""
     cluster = Cluster("abcde")
@@ -99,11 +121,15 @@ def test_pv_03_silence_ends_the_refusal() -> None:
 
 
 def test_pv_04_leader_without_quorum_contact() -> None:
-    """It steps down within an election timeout, says why, and knows no leader any more."""
+    """It steps down within an election timeout, says why, refuses reads, confirms no write, and knows no leader any more."""
     cluster = led("abcde")
     for node in "cde":
         cluster.cut("a", node)
+    cluster.propose("a", b"pending")
+    read = cluster.read("a")
     cluster.run(T + H, "a", "b")
+    assert cluster.servers["a"].reads == {read: 0}
+    assert cluster.commands("a") == cluster.commands("b") == []
     assert (cluster["a"].role, cluster["a"].leader, cluster["a"].term) == (Role.FOLLOWER, None, 1)
     seen = cluster.servers["a"].observations
     assert RoleChanged(Role.FOLLOWER, 1, "no contact with a quorum for an election timeout") in seen
@@ -119,6 +145,25 @@ def test_pv_04_a_minority_away_is_no_reason() -> None:
         cluster.cut("a", node)
     cluster.run(5 * T, "a", "b", "c")
     assert cluster.leaders == ["a"]
+
+
+def test_pv_04_a_leader_that_is_heard_but_hears_nobody() -> None:
+    """A leader whose heartbeats arrive and whose answers do not gives up, and somebody else leads: nobody waits for it for ever."""
+    cluster = led()
+    for node in "bc":
+        cluster.cut(node, "a", one_way=True)
+    cluster.run(6 * T)
+    assert cluster.leaders in (["b"], ["c"])
+
+
+def test_a_follower_that_hears_nobody_disturbs_nobody() -> None:
+    """A follower that is heard and hears nothing asks around for ever, and neither leader nor term change."""
+    cluster = led()
+    cluster.cut("a", "c", one_way=True)
+    cluster.cut("b", "c", one_way=True)
+    cluster.run(50 * T)
+    assert cluster["c"].role is Role.PRE_CANDIDATE
+    assert (cluster.leaders, cluster.terms) == (["a"], {1})
 
 
 def test_pv_07_stuck_higher_term_candidate() -> None:

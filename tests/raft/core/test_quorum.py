@@ -81,6 +81,25 @@ def test_cs_07_quorum_arithmetic_pairs() -> None:
             assert joint_vote(incoming, outgoing, votes) is expected_vote, (incoming, outgoing, votes)
 
 
+@pytest.mark.parametrize("count", range(1, 8))
+def test_cs_07_quorum_arithmetic_splits(count: int) -> None:
+    """For every way to split up to seven ids over two configurations a decision takes a majority of each; all pairs are such a split, renamed."""
+    ids = IDS[:count]
+    for first, last in combinations(range(count + 2), 2):
+        incoming, outgoing = ids[: last - 1], ids[first:]  # who stands before ``first`` is new, who stands after ``last`` is old
+        new, old = naive_majorities(incoming), naive_majorities(outgoing)
+        for answers in product((True, False, None), repeat=count):
+            votes = {voter: answer for voter, answer in zip(ids, answers, strict=True) if answer is not None}
+            granted = {voter for voter in votes if votes[voter]}
+            refused = set(votes) - granted
+            won = (not incoming or any(some <= granted for some in new)) and (not outgoing or any(some <= granted for some in old))
+            lost = (incoming and all(some & refused for some in new)) or (outgoing and all(some & refused for some in old))
+            expected = VoteResult.WON if won else VoteResult.LOST if lost else VoteResult.PENDING
+            assert joint_vote(incoming, outgoing, votes) is expected, (incoming, outgoing, votes)
+            assert is_quorum(incoming, outgoing, granted) is won
+            assert (jointly_agreed(incoming, outgoing, lambda voter: int(voter in granted)) >= 1) is won  # noqa: B023  # called at once
+
+
 def test_majorities_of_neighbouring_configurations_overlap() -> None:
     """Any majority of n voters meets any majority of n + 1 voters: why one server at a time is safe."""
     for count in range(1, 7):

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from raft.core.membership import AddLearner
 from raft.core.messages import AppendAccepted, AppendRejected, AppendRequest, Heartbeat, InstallSnapshot
 from raft.core.model import Boundary, HardState
 from raft.core.progress import ProgressState
 from raft.core.roles import Role
 from raft.errors import InvariantViolation
-from raft.testing.cluster import QUICK, Cluster, configuration, entries, entry
+from raft.testing.cluster import QUICK, Cluster, configuration, entries, entry, member
 
 T = QUICK.election_ticks
 H = QUICK.heartbeat_ticks
@@ -77,7 +78,7 @@ def probing_leader() -> Cluster:
 
 
 def test_lr_06_late_refusal() -> None:
-    """An old refusal rewinds nothing below match + 1; two heartbeats during the search do not reset it."""
+    """A refusal of an append from before the logs were found to agree rewinds nothing."""
     cluster = probing_leader()
     cluster.drop = lambda _message: False
     cluster.run(H)
@@ -244,6 +245,7 @@ def test_nothing_is_answered_that_waits_behind_an_installation() -> None:
 def test_sn_04_a_snapshot_that_matches_the_log_keeps_the_tail() -> None:
     """When the log already holds the snapshot's last entry, it only commits; what comes after stays."""
     cluster = Cluster("abc", logs={"b": (entries(1, 1, 1, 1), HardState(1))})
+    cluster.snapshots[2, 1] = list(entries(1, 1))
     cluster.hand_over(InstallSnapshot("a", "b", 1, Boundary(2, 1, configuration("abc"))))
     cluster.settle()
     assert (cluster["b"].status().last_index, cluster["b"].status().commit_index, cluster["b"].status().boundary_index) == (4, 2, 0)
@@ -275,6 +277,40 @@ def test_sn_06_a_crash_before_the_install_keeps_the_old_state() -> None:
     cluster.restart("c")
     status = cluster["c"].status()
     assert (status.boundary_index, status.applied_index, status.configuration) == (18, 18, configuration("abc"))
+
+
+def test_sn_06_the_machine_is_late_with_its_reports() -> None:
+    """While a snapshot is being installed the machine may still report what it had been given before; the applied index is the old one until then."""
+    cluster = behind_compaction()
+    cluster.servers["c"].apply_held = True
+    cluster.restart("c")
+    cluster.hand_over(AppendRequest("b", "c", 1, 2, 1, (), 2))
+    cluster.pump("c")
+    cluster.heal()
+    cluster.hold_disk("c")
+    cluster.run(H, "a")
+    assert (cluster["c"].status().boundary_index, cluster["c"].status().applied_index) == (18, 0)
+    cluster["c"].applied_to(2)
+    assert cluster["c"].status().applied_index == 2
+    cluster.servers["c"].apply_held = False
+    cluster.release_disk("c")
+    cluster.run(2 * H)
+    assert cluster.commands("c") == cluster.commands("a")
+
+
+def test_sn_06_a_label_names_the_configuration_at_its_index() -> None:
+    """A state is labelled with the membership that its entries brought, not with a later one that may yet be undone."""
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    cluster.write("a", b"x")
+    cluster.cut("a")
+    cluster.change("a", AddLearner(member("z")))
+    assert cluster.compact("a", 2) == Boundary(2, 1, configuration("abc"))
+    cluster.elect("b", frozen="a")
+    cluster.heal()
+    cluster.run(2 * H)
+    cluster.restart("a")
+    assert cluster["a"].status().configuration == configuration("abc")
 
 
 def test_sn_07_install_while_writes_continue() -> None:

@@ -94,36 +94,42 @@ def test_re_03_progress_without_a_minority(ids: str, away: str) -> None:
     assert all(cluster.commands(node) == cluster.commands("a") for node in ids)
 
 
-def test_re_04_no_quorum_no_success() -> None:
-    """With three of five cut off nothing commits; after healing the entry is committed once, or gone."""
+@pytest.mark.parametrize(("successor", "expected"), [("a", [b"x"]), ("c", [])], ids=["committed once", "gone"])
+def test_re_04_no_quorum_no_success(successor: str, expected: list[bytes]) -> None:
+    """With three of five apart nothing commits; after healing the entry is committed once, or gone everywhere, as the next leader has it or not."""
     cluster = led("abcde")
-    for node in "cde":
-        cluster.cut(node)
+    cluster.cut("a", *"cde")
+    cluster.cut("b", *"cde")
     cluster.write("a", b"x")
-    cluster.run(T // 2)
+    cluster.run(3 * T, "a", "b")
     assert commits(cluster)["a"] == 1
-    assert cluster.commands("a") == []
+    assert [cluster.commands(node) for node in "abcde"] == [[]] * 5
+    if successor == "c":
+        cluster.elect("c", frozen="ab")
     cluster.heal()
-    cluster.run(6 * T)
-    assert len(cluster.leaders) == 1
-    assert {tuple(cluster.commands(node)) for node in "abcde"} <= {((b"x"),), ()}
+    cluster.elect(successor)
+    cluster.run(2 * T)
+    assert cluster.leaders == [successor]
+    assert [cluster.commands(node) for node in "abcde"] == [expected] * 5
     assert len({tuple(cluster.log_terms(node)) for node in "abcde"}) == 1
 
 
 def test_re_06_reordered_and_duplicated_appends() -> None:
-    """Every order of four appends under way, each twice, ends in the log of in-order delivery; commit never moves back."""
-    appends = [AppendRequest("a", "b", 1, index - 1, 1 if index > 1 else 0, entries(1, first=index), index - 1) for index in range(1, 5)]
+    """Every order of four appends and heartbeats under way, each twice, ends in the log of in-order delivery; neither log nor commit moves back."""
+    appends = [AppendRequest("a", "b", 1, index - 1, 1 if index > 1 else 0, entries(1, first=index), max(0, index - 2)) for index in range(1, 5)]
     for order in permutations(range(4)):
         cluster = Cluster("abc")
-        seen = 0
-        for position in (*order, *order, *range(4)):
+        seen = (0, 0)
+        for position in (*order, *order, *range(4), *order):
             cluster.hand_over(appends[position])
+            cluster.hand_over(Heartbeat("a", "b", 1, max(0, position - 1), 0))
             cluster.pump("b")
-            commit = cluster["b"].status().commit_index
-            assert commit >= seen
-            seen = commit
+            now = (cluster["b"].status().last_index, cluster["b"].status().commit_index)
+            assert now >= seen
+            assert now[1] >= seen[1]
+            seen = now
         assert cluster.log_terms("b") == [1, 1, 1, 1], order
-        assert seen == 3
+        assert seen == (4, 2)
 
 
 @pytest.mark.parametrize("kind", ["heartbeat", "append"])
@@ -150,19 +156,22 @@ def test_re_08_idle_cluster_learns_the_commit() -> None:
 
 
 def test_re_10_message_economy() -> None:
-    """Ten entries on three idle nodes cost at most 42 messages each way, a second of idleness at most 60, and few bytes more than needed."""
+    """Ten entries on three idle nodes cost at most 42 requests, a second of idleness at most 60, and nothing is sent to a follower twice."""
     cluster = led()
     mark = len(cluster.sent)
     for number in range(10):
         cluster.write("a", b"%d" % number)
     assert len([sent for sent in cluster.sent_since(mark) if sent.sender == "a"]) <= 42
-    mark = len(cluster.sent)
-    cluster.run(100)  # one second of 10 ms ticks; the defaults beat five times slower
-    assert len(cluster.sent_since(mark, Heartbeat)) <= 2 * 50
-    assert cluster.sent_since(mark, AppendRequest, AppendAccepted) == []
-    mark = len(cluster.sent)
-    cluster.write("a", *[b"x" * 1_000] * 100)
-    replicated = sum(len(item.data) for sent in cluster.sent_since(mark, AppendRequest) if isinstance(sent, AppendRequest) for item in sent.entries)
+    idle = Cluster("abc", config=RaftConfig())
+    idle.elect("a")
+    idle.run(2 * T)
+    mark = len(idle.sent)
+    idle.run(1_000 // RaftConfig().tick_ms)
+    assert len([sent for sent in idle.sent_since(mark) if sent.sender == "a"]) <= 60
+    assert idle.sent_since(mark, AppendRequest, AppendAccepted) == []
+    mark = len(idle.sent)
+    idle.write("a", *[b"x" * 1_000] * 100)
+    replicated = sum(len(item.data) for sent in idle.sent_since(mark, AppendRequest) if isinstance(sent, AppendRequest) for item in sent.entries)
     assert replicated == 2 * 100_000
 
 
@@ -206,6 +215,7 @@ def test_cs_01_figure_8() -> None:
     cluster.run(2 * QUICK.heartbeat_ticks)
     term = cluster["e"].term
     assert [cluster.log_terms(node) for node in "bcde"] == [[1, 3, term]] * 4
+    assert all(b"2/2" not in cluster.commands(node) for node in "bcde")  # nobody was told that it was committed
 
 
 def test_cs_02_figure_8_the_other_ending() -> None:
@@ -237,6 +247,43 @@ def test_cs_03_no_op_at_term_start() -> None:
     assert commits(cluster)["a"] == 0
     cluster.hand_over(AppendAccepted("b", "a", term, 3))
     assert commits(cluster)["a"] == 3
+
+
+@pytest.mark.parametrize(("ids", "up", "commits_then"), [("ab", "a", False), ("abcd", "ab", False), ("abcd", "abc", True)])
+def test_half_is_no_majority(ids: str, up: str, commits_then: bool) -> None:
+    """With an even number of voters a half commits nothing, one more does."""
+    cluster = led(ids)
+    for node in set(ids) - set(up):
+        cluster.cut(node)
+    cluster.write("a", b"x")
+    assert (cluster.commands("a") == [b"x"]) is commits_then
+
+
+def test_a_commit_survives_a_leader_that_forgets_it() -> None:
+    """A leader that restarts without its commit index finds it again, not lower, once an entry of its new term is committed."""
+    cluster = led()
+    for number in range(3):
+        cluster.write("a", b"%d" % number)
+    cluster.restart("a")
+    cluster.elect("a")
+    cluster.run(QUICK.heartbeat_ticks + 1)
+    assert commits(cluster) == {"a": 5, "b": 5, "c": 5}
+    assert cluster.commands("a") == [b"0", b"1", b"2"]
+
+
+def test_a_follower_that_restarts_goes_on_from_its_disk() -> None:
+    """What a follower had written is not sent again; what it had only received is."""
+    cluster = led()
+    cluster.write("a", b"written")
+    cluster.hold_disk("b")
+    cluster.write("a", b"received")
+    cluster.servers["b"].disk_held = False
+    cluster.restart("b")
+    mark = len(cluster.sent)
+    cluster.run(2 * QUICK.heartbeat_ticks)
+    again = {item.data for sent in cluster.sent_since(mark, AppendRequest) if isinstance(sent, AppendRequest) for item in sent.entries}
+    assert again == {b"received"}
+    assert cluster.commands("b") == [b"written", b"received"]
 
 
 def _deliver_late(cluster: Cluster, random: Random) -> None:

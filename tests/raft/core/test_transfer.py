@@ -139,21 +139,58 @@ def test_a_transfer_replaces_even_a_fresh_vote_of_silence() -> None:
 
 
 def test_tr_05_transfers_under_continuous_writes() -> None:
-    """Three transfers amid thousands of queued writes: what was acknowledged is there once, on every node."""
+    """Three transfers amid 10,000 queued writes each: what was taken is there once and in order on every node, what was refused is not."""
     cluster = led()
-    acknowledged: list[bytes] = []
+    taken: list[bytes] = []
+    refused = 0
     for target in "bca":
         leader = cluster.leaders[0]
-        for number in range(2_000):
+        cluster.hold_disk(target)  # so that it is behind when it is named
+        for number in range(12_000):
             command = b"%s%d" % (target.encode(), number)
-            cluster.propose(leader, command)
-        cluster.pump(leader)
-        cluster[leader].transfer(target)
+            if number == 10_000:
+                cluster[leader].transfer(target)
+            try:
+                cluster.propose(leader, command)
+                taken.append(command)
+            except TransferInProgress:
+                refused += 1
+            if number % 500 == 0:
+                cluster.pump(leader)
+        cluster.settle()
+        assert cluster.leaders == [leader]
+        cluster.release_disk(target)
         cluster.settle()
         assert cluster.leaders == [target]
         cluster.run(H)
-        acknowledged += [b"%s%d" % (target.encode(), number) for number in range(2_000)]
-    assert [cluster.commands(node) for node in "abc"] == [acknowledged] * 3
+        appended = cluster.servers[leader].appended
+        assert {item.term for item in appended} == {cluster[target].term - 1}
+        appended.clear()
+    assert (len(taken), refused) == (30_000, 6_000)
+    assert [cluster.commands(node) for node in "abc"] == [taken] * 3
+
+
+def test_a_target_that_dies_costs_an_election_timeout() -> None:
+    """When the target is gone after it was told to campaign, the leader takes proposals again, in its own term."""
+    cluster = led()
+    cluster["a"].transfer("b")
+    cluster.pump("a")
+    cluster.crash("b")
+    cluster.run(T)
+    cluster.write("a", b"x")
+    assert (cluster.leaders, cluster["a"].term, cluster.commands("a")) == (["a"], 1, [b"x"])
+
+
+def test_an_old_request_to_campaign_starts_nothing() -> None:
+    """A TimeoutNow that arrives again after the transfer, or of an earlier term, changes neither leader nor term."""
+    cluster = led()
+    cluster["a"].transfer("b")
+    cluster.settle()
+    cluster.run(H)
+    for node in "bc":
+        cluster.hand_over(TimeoutNow("a", node, 1))
+    cluster.run(2 * T)
+    assert (cluster.leaders, cluster.terms) == (["b"], {2})
 
 
 def test_an_answer_in_the_term_of_a_transfer_counts() -> None:
