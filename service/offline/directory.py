@@ -44,6 +44,7 @@ class Inspection:
     """What was found. Parts that could not be read are None, and then a damage says why.
 
     :ivar generation: of the state file; 0 when there is none.
+    :ivar unfinished: a crash has cut the installation of a snapshot short; the next start finishes it.
     :ivar notes: what is no damage but worth knowing.
     """
 
@@ -55,6 +56,7 @@ class Inspection:
     mark: Mark | None = None
     generation: int = 0
     state: StateReport | None = None
+    unfinished: bool = False
     damages: list[Damage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -151,12 +153,14 @@ def _check_fit(found: Inspection) -> None:
     log, (applied, term) = found.log, found.applied
     newest = found.snapshots[0].boundary if found.snapshots else None
     if newest is not None and newest.index > applied and (applied == 0 or log.term_at(applied) != term):
+        found.unfinished = True
         found.notes.append(f"the snapshot at index {newest.index} is not installed yet; the next start does it")
         return
     if log.boundary is not None and applied < log.boundary.index:
         found.damages.append(Damage("state", applied, f"the log begins only after index {log.boundary.index}"))
     elif log.term_at(applied) != term:
         if newest is not None and (newest.index, newest.term) == (applied, term):
+            found.unfinished = True
             found.notes.append(f"the snapshot at index {applied} is installed, the log not yet cut; the next start does it")
         else:
             found.damages.append(Damage("state", applied, f"it holds this index of term {term}, which the log does not"))
