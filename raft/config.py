@@ -86,6 +86,15 @@ SETTINGS: tuple[Setting, ...] = (
         "at least election_timeout_ms",
         "How long a proposal or a read waits for its answer, elections included.",
     ),
+    Setting(
+        "forwarding",
+        "switch",
+        1,
+        0,
+        1,
+        "",
+        "Whether a node that does not lead passes proposals and reads on to the leader. With 0 it refuses them and names the leader.",
+    ),
     Setting("snapshot_chunk_bytes", "bytes", MIB, KIB, 16 * MIB, "", "Size of one piece of a snapshot on its way."),
 )
 
@@ -111,6 +120,7 @@ class RaftConfig:
     snapshot_threshold_bytes: int = 32 * MIB
     trailing_entries: int = 4_096
     proposal_timeout_ms: int = 7_000
+    forwarding: int = 1
     snapshot_chunk_bytes: int = MIB
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from raft.core.membership import Change
-from raft.core.messages import InstallSnapshot, Message, ProposeRequest, ProposeResponse
+from raft.core.messages import InstallSnapshot, Message, ProposeRequest, ProposeResponse, TimeoutNow
 from raft.core.model import NodeId
 from raft.core.node import RaftNode
 from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, Ready
@@ -23,6 +23,8 @@ from raft.runtime.disk import Disk
 from raft.runtime.proposals import Batch, Proposals, Settle
 from raft.runtime.reads import Read, Reads
 from raft.runtime.snapshotter import Snapshotter
+from raft.runtime.transfers import Settle as SettleTransfer
+from raft.runtime.transfers import Transfer, Transfers
 
 Stamp = Callable[[bytes], bytes]
 
@@ -53,6 +55,7 @@ class Driver:
         config = node.state.config
         self.proposals = Proposals(config.election_timeout_ms / 1000)
         self.reads = Reads(config.election_timeout_ms / 1000)
+        self.transfers = Transfers()
         self.disk = Disk(log_store, self.loop, self._durable, fail)
         self.applier = Applier(snapshotter.machine, self.loop, self._applied, fail)
         self._transport = transport
@@ -70,6 +73,7 @@ class Driver:
         self._held_back: deque[Ready] | None = None  # while a snapshot is being installed: what must be persisted after it
         self._tick_handle: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
+        self._retiring = False
         self._stopped = False
 
     def start(self) -> None:
@@ -89,6 +93,11 @@ class Driver:
             self._tick_handle.cancel()
         self.proposals.stop()
         self.reads.stop()
+        self.transfers.stop()
+
+    def retire(self) -> None:
+        """Let nobody new in, and do not stand for leader any more. What is under way goes on."""
+        self._retiring = True
 
     def join(self) -> None:
         """Finish what is on its way to the disk and to the machine. Blocks."""
@@ -100,41 +109,65 @@ class Driver:
         """Whether the node takes part no more: it was stopped, or has failed."""
         return self._stopped
 
-    def propose(self, commands: list[bytes], settle: Settle, timeout: float | None = None) -> None:
-        """Propose a batch; ``settle`` gets the results, or a :class:`RaftError`, once."""
-        if self._stopped:
-            settle(NodeStopped("the node has stopped"))
-            return
-        now = self.loop.time()
-        self._submit(Batch(0, commands, settle, now + (self._timeout if timeout is None else timeout), now))
+    @property
+    def waiting(self) -> int:
+        """Callers that wait for anything, here or at a node that forwarded what they want."""
+        return self.proposals.waiting + self.reads.waiting + self.transfers.waiting
 
-    def change(self, wanted: Change, settle: Settle, timeout: float | None = None) -> None:
+    # What callers ask. Each gets ``settle`` called once. The returned waiter's deadline may be moved into the past: then the caller is
+    # forgotten at the next tick, and what has not left this node by then never will.
+
+    def propose(self, commands: list[bytes], settle: Settle, timeout: float | None = None) -> Batch | None:
+        """Propose a batch; ``settle`` gets the results, or a :class:`RaftError`."""
+        if self._turned_away(settle):
+            return None
+        batch = self._batch(0, commands, settle, timeout)
+        self._submit(batch)
+        return batch
+
+    def change(self, wanted: Change, settle: Settle, timeout: float | None = None) -> Batch | None:
         """Change the membership, at the leader; ``settle`` gets an empty result once that is committed and applied, or a :class:`RaftError`."""
-        if self._stopped:
-            settle(NodeStopped("the node has stopped"))
-            return
-        now = self.loop.time()
+        if self._turned_away(settle):
+            return None
         self._context += 1
         try:
             self.node.change(wanted, self._context)
         except RaftError as error:
-            settle(error)
-            return
-        self.proposals.submitted(Batch(self._context, (), settle, now + (self._timeout if timeout is None else timeout), now))
+            self._refused(error, settle)
+            return None
+        batch = self._batch(self._context, (), settle, timeout)
+        self.proposals.submitted(batch)
         self.schedule()
+        return batch
+
+    def transfer(self, target: NodeId, settle: SettleTransfer, timeout: float | None = None) -> Transfer | None:
+        """Hand leadership over; ``settle`` gets whoever leads then, or a :class:`RaftError`."""
+        if self._stopped:
+            settle(NodeStopped("the node has stopped"))
+            return None
+        try:
+            self.node.transfer(target)
+        except RaftError as error:
+            self._refused(error, settle)
+            return None
+        transfer = Transfer(target, settle, self._deadline(timeout))
+        self.transfers.add(transfer)
+        self.schedule()
+        return transfer
 
     def know(self, addresses: Mapping[NodeId, str]) -> None:
         """Remember where servers are reached whose configuration has not arrived here yet."""
         self._addresses = {**addresses, **self._addresses}
         self._connect()
 
-    def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None) -> None:
+    def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None) -> Read | None:
         """Ask for a linearizable read; ``settle`` gets the applied index once local reads are as new as that, or an error."""
-        if self._stopped:
-            settle(NodeStopped("the node has stopped"))
-            return
-        self.reads.add(Read(settle, self.loop.time() + (self._timeout if timeout is None else timeout)))
+        if self._turned_away(settle):
+            return None
+        read = Read(settle, self._deadline(timeout))
+        self.reads.add(read)
         self.schedule()
+        return read
 
     def schedule(self) -> None:
         """Something has happened: take a turn at the end of this round of the loop."""
@@ -180,18 +213,54 @@ class Driver:
             self._take_forwarded(message)
         elif isinstance(message, InstallSnapshot):
             self._snapshotter.take(message)
+        elif isinstance(message, TimeoutNow) and self._retiring:
+            return  # the leader finds another
         else:
             self.node.step(message)
 
     def _take_forwarded(self, message: ProposeRequest) -> None:
         """Commands of a follower's callers: they wait here like our own, and their results travel back."""
+        if self._retiring:
+            node = self.node
+            why = "the leader is stopping"
+            self._transport.send((ProposeResponse(node.node_id, message.sender, node.term, message.context, (), why, retry=True),))
+            return
         stamped = ProposeRequest(message.sender, message.to, message.term, message.context, tuple(map(self._stamp, message.commands)))
         self.node.step(stamped)
+
+    def _turned_away(self, settle: Callable[[RaftError], None]) -> bool:
+        """Whether nobody new is let in any more; whoever came is told then."""
+        if self._stopped or self._retiring:
+            settle(NodeStopped("the node has stopped" if self._stopped else "the node is stopping"))
+            return True
+        return False
+
+    def _refused(self, error: RaftError, settle: Callable[[RaftError], None]) -> None:
+        """The core did not take what a caller wants: because of what it is, or because of a bug."""
+        settle(error)
+        if not isinstance(error, Rejected):
+            self._fail(error)
+
+    def _deadline(self, timeout: float | None) -> float:
+        return self.loop.time() + (self._timeout if timeout is None else timeout)
+
+    def _batch(self, context: int, commands: Sequence[bytes], settle: Settle, timeout: float | None) -> Batch:
+        return Batch(context, commands, settle, self._deadline(timeout), self.loop.time())
+
+    def _submit_held(self) -> None:
+        """A leader is known: try again whoever still waits."""
+        self.proposals.expire(self.loop.time())
+        self.reads.take_held()
+        for batch in self.proposals.take_held():
+            self._submit(batch)
 
     def _submit(self, batch: Batch) -> None:
         self._context += 1
         batch.context = self._context
         leads = self.node.role is Role.LEADER
+        if not leads and not self.node.state.config.forwarding:
+            batch.settle(NotLeader(self.node.leader))
+            return
         if self.node.leader in self._unreachable:
             self.proposals.hold(batch)
             return
@@ -199,11 +268,8 @@ class Driver:
             self.node.propose([self._stamp(command) for command in batch.commands] if leads else batch.commands, batch.context)
         except (NotLeader, TransferInProgress):
             self.proposals.hold(batch)
-        except Rejected as error:
-            batch.settle(error)
         except RaftError as error:
-            batch.settle(error)
-            self._fail(error)
+            self._refused(error, batch.settle)
         else:
             if leads:
                 self.proposals.submitted(batch)
@@ -217,17 +283,27 @@ class Driver:
         self._next_tick = max(self._next_tick + self._tick_seconds, now)
         self._tick_handle = self.loop.call_at(self._next_tick, self._tick)
         try:
-            self.node.tick()
+            if not self._would_stand:
+                self.node.tick()
         except RaftError as error:
             self._fail(error)
             return
         self.proposals.expire(now)
         self.reads.expire(now)
+        self.transfers.expire(now, self._has_given_up)
         if self.node.leader is not None:
-            self.reads.take_held()
-            for batch in self.proposals.take_held():
-                self._submit(batch)
+            self._submit_held()
         self.schedule()
+
+    @property
+    def _would_stand(self) -> bool:
+        """Whether one more tick makes this node a candidate although it is about to stop."""
+        state = self.node.state
+        return self._retiring and state.role is not Role.LEADER and state.election_elapsed + 1 >= state.election_deadline
+
+    def _has_given_up(self, target: NodeId) -> bool:
+        """Whether this node still leads, and hands over to ``target`` no more."""
+        return self.node.role is Role.LEADER and self.node.state.transfer_target != target
 
     def _turn(self) -> None:
         self._turn_scheduled = False
@@ -269,6 +345,9 @@ class Driver:
 
     def _ask_for_reads(self) -> None:
         if not self.reads.has_new:
+            return
+        if self.node.role is not Role.LEADER and not self.node.state.config.forwarding:
+            self.reads.refuse(NotLeader(self.node.leader))
             return
         self._context += 1
         try:
@@ -338,9 +417,9 @@ class Driver:
         if isinstance(observation, LeaderChanged):
             self.proposals.leadership_moved(self.loop.time())
             if observation.leader is not None:
-                self.reads.take_held()
-                for batch in self.proposals.take_held():
-                    self._submit(batch)
+                if observation.leader != self.node.node_id:
+                    self.transfers.succeeded(observation.leader)
+                self._submit_held()
                 self.schedule()
         elif isinstance(observation, ConfigurationChanged):
             self._connect()

@@ -57,6 +57,12 @@ class Reads:
         self._asked[context] = (now, self._new)
         self._new = []
 
+    def refuse(self, error: RaftError) -> None:
+        """Nobody may be asked: tell all new reads."""
+        refused, self._new = self._new, []
+        for read in refused:
+            read.settle(error)
+
     def hold(self) -> None:
         """Nobody can be asked now."""
         self._held.extend(self._new)

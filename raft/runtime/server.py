@@ -10,24 +10,31 @@ await server.stop()
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, TypeVar
 
 from raft.config import RaftConfig
 from raft.core.membership import Change
 from raft.core.model import NodeId
 from raft.core.node import RaftNode
-from raft.core.ready import LeaderChanged, Observation
+from raft.core.ready import Observation
 from raft.core.roles import Role
 from raft.core.status import Status
-from raft.errors import NodeStopped, RaftError
+from raft.errors import NodeStopped, OutcomeUnknown, RaftError, Rejected
 from raft.ports.machine import StateMachine
 from raft.ports.storage import LogStore, SnapshotStore, StableStore
 from raft.ports.transport import Transport
 from raft.runtime.disk import DiskStatistics
 from raft.runtime.driver import Driver
+from raft.runtime.proposals import Batch
+from raft.runtime.reads import Read
 from raft.runtime.recovery import recover
 from raft.runtime.snapshotter import Snapshotter
+from raft.runtime.transfers import Transfer
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,24 +169,26 @@ class RaftServer:
     async def propose(self, commands: Sequence[bytes], within: float | None = None) -> Sequence[bytes]:
         """Replicate a batch of commands, at any node.
 
-        :param within: seconds; by default the setting ``proposal_timeout_ms``.
+        :param within: seconds, to the tick; by default the setting ``proposal_timeout_ms``.
         :returns: the machine's results, one a command.
+        :raises NotLeader: at once, naming the leader, when this node does not lead and the setting ``forwarding`` is 0.
         :raises RaftError: whose ``outcome`` says whether the batch may have taken effect.
+
+        A batch whose caller is cancelled is not sent any more; when it had been, nobody knows.
         """
         future: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
-        self.driver.propose(list(commands), _resolver(future), within)
-        return await future
+        return await _answer(future, self.driver.propose(list(commands), _resolver(future), within))
 
     async def barrier(self, within: float | None = None) -> int:
         """Wait until reads of the local machine are linearizable: they see everything acknowledged before this call.
 
-        :param within: seconds; by default the setting ``proposal_timeout_ms``.
+        :param within: seconds, to the tick; by default the setting ``proposal_timeout_ms``.
         :returns: the applied index.
+        :raises NotLeader: at once, naming the leader, when this node does not lead and the setting ``forwarding`` is 0.
         :raises Rejected: when no leader confirmed it in time.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.driver.read(_resolver(future), within)
-        return await future
+        return await _answer(future, self.driver.read(_resolver(future), within))
 
     async def change(self, wanted: Change, within: float | None = None) -> None:
         """Change the membership, at the leader, and wait until the change is committed and applied here.
@@ -190,28 +199,30 @@ class RaftServer:
         :raises OutcomeUnknown: when it may have been made, or may still be.
         """
         future: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
-        self.driver.change(wanted, _resolver(future), within)
-        await future
+        await _answer(future, self.driver.change(wanted, _resolver(future), within))
 
     def know(self, addresses: Mapping[NodeId, str]) -> None:
         """Remember where servers are reached, ``host:port``: a node that joins answers its leader before it has received any configuration."""
         self.driver.know(addresses)
 
-    def transfer(self, target: NodeId) -> None:
-        """Hand leadership over; watch the observations for the outcome.
+    async def transfer(self, target: NodeId, within: float | None = None) -> NodeId:
+        """Hand leadership over and wait until somebody else leads. Proposals wait for the new leader meanwhile.
 
+        :param within: seconds, to the tick; by default the setting ``proposal_timeout_ms``. The attempt itself ends after an election timeout.
+        :returns: who leads now: the target, unless an election came in between.
         :raises NotLeader: when this node does not lead.
-        :raises TransferRefused: when the target can't.
+        :raises TransferRefused: when the target can't lead.
+        :raises OutcomeUnknown: when it did not take over in time, which it still may.
         """
-        self.driver.node.transfer(target)
-        self.driver.schedule()
+        future: asyncio.Future[NodeId] = asyncio.get_running_loop().create_future()
+        return await _answer(future, self.driver.transfer(target, _resolver(future), within))
 
     def status(self) -> Status:
         """The node as it is now."""
         return self.driver.node.status()
 
     async def hand_over(self, within: float) -> bool:
-        """Give leadership to the voter that is furthest along, if this node leads.
+        """Give leadership to the voter that is furthest along, if this node leads; to the next one when that does not take it.
 
         :param within: seconds to wait for it.
         :returns: whether this node does not lead any more.
@@ -222,22 +233,39 @@ class RaftServer:
         voters = [peer for peer in status.peers if peer.peer in status.configuration.voter_ids]
         if not voters:
             return False
-        best = max(voters, key=lambda peer: (peer.match_index, -peer.contact_ticks))
-        followed = asyncio.Event()
-
-        def look(observation: Observation) -> None:
-            if isinstance(observation, LeaderChanged) and observation.leader:
-                followed.set()
-
-        self.observe(look)
-        self.transfer(best.peer)
-        waiting = asyncio.ensure_future(followed.wait())
-        try:
-            await asyncio.wait([waiting], timeout=within)
-        finally:
-            waiting.cancel()
-            self._observers.remove(look)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        for voter in sorted(voters, key=lambda peer: (-peer.match_index, peer.contact_ticks)):
+            if not self.leads or loop.time() >= deadline:
+                break
+            with suppress(Rejected, OutcomeUnknown):
+                await self.transfer(voter.peer, deadline - loop.time())
         return not self.leads
+
+    async def retire(self, within: float) -> bool:
+        """Prepare the stop: let nobody new in, hand leadership over, and wait until everybody has their answer.
+
+        The node is not chosen as leader any more. It answers its peers until :meth:`stop`; one that led does so for a heartbeat more, until they
+        have heard of the new leader.
+
+        :param within: seconds for all of it.
+        :returns: whether this node does not lead and nobody waits any more. Otherwise those who wait are told by :meth:`stop`.
+        """
+        loop, config, driver = asyncio.get_running_loop(), self._config, self.driver
+        deadline = loop.time() + within
+        quiet_seconds = config.heartbeat_ms / 1000 if self.leads else 0.0
+        driver.retire()
+        handed_over = await self.hand_over(within)
+        busy_at = loop.time()
+        while not driver.stopped:
+            now = loop.time()
+            busy_at = now if driver.waiting else busy_at
+            if now - busy_at >= quiet_seconds and not driver.waiting:
+                return handed_over
+            if now >= deadline:
+                break
+            await asyncio.sleep(config.tick_ms / 1000)
+        return False
 
     async def stop(self) -> None:
         """Stop at once: everybody who waits is told, the disk and the machine finish what they have begun."""
@@ -260,6 +288,16 @@ class RaftServer:
             self._failure.set_result(error)
         if self._driver is not None:
             self._driver.stop()
+
+
+async def _answer(future: "asyncio.Future[Answer]", waiter: Batch | Read | Transfer | None) -> Answer:
+    """Wait for the answer; a caller that is cancelled is forgotten."""
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if waiter is not None:
+            waiter.deadline = -inf
+        raise
 
 
 def _resolver(future: "asyncio.Future[Any]") -> Callable[[Any], None]:

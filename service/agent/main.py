@@ -35,7 +35,7 @@ from service.store.machine import KvMachine
 
 log = logging.getLogger(__name__)
 
-HAND_OVER_SECONDS = 1.5
+RETIRE_SECONDS = 1.5
 DATA_DIRECTORY = 3
 LISTENER = 7
 SWITCH_SECONDS = 0.0005
@@ -174,8 +174,9 @@ class Agent:
             log.error("the listener at %s has died", http.address)
             code = LISTENER
         else:
-            handed_over = await server.hand_over(HAND_OVER_SECONDS)
-            log.info("stopping; leadership %s", "was handed over" if handed_over else "could not be handed over")
+            drained = await server.retire(RETIRE_SECONDS)
+            leadership = "could not be handed over" if server.leads else "was handed over"
+            log.info("stopping; leadership %s; %s", leadership, "nobody waits" if drained else "somebody still waited, or leadership stayed")
         for task in tasks:
             task.cancel()
         return code

@@ -55,9 +55,10 @@ def test_signatures_of_the_server() -> None:
         "barrier": ["within"],
         "change": ["wanted", "within"],
         "know": ["addresses"],
-        "transfer": ["target"],
+        "transfer": ["target", "within"],
         "status": [],
         "hand_over": ["within"],
+        "retire": ["within"],
         "stop": [],
     }
     assert list(inspect.signature(raft.RaftServer).parameters) == ["node_id", "config", "ports", "stamp", "on_applied", "jitter"]

@@ -35,7 +35,7 @@ def test_the_rows_make_sense() -> None:
     """Each row has a unit, a help text and a default within its range; a rule where values depend on each other."""
     for row in SETTINGS:
         assert row.minimum <= row.default <= row.maximum, row.name
-        assert row.unit in {"ms", "bytes", "count", "percent"}
+        assert row.unit in {"ms", "bytes", "count", "percent", "switch"}
         assert row.help.endswith(".")
     assert {row.name for row in SETTINGS if row.rule} == RULED
 

@@ -316,14 +316,14 @@ def test_leadership_is_handed_over(run: Run) -> None:
             leader = await servers.led()
             await servers[leader].propose([b"x"])
             with pytest.raises(TransferRefused):
-                servers[leader].transfer("nobody")
+                await servers[leader].transfer("nobody")
             assert await servers[leader].hand_over(5)
             second = await servers.led()
             assert second != leader
             assert await servers[leader].hand_over(5)
             assert await servers.led() == second
             with pytest.raises(NotLeader):
-                servers[leader].transfer(second)
+                await servers[leader].transfer(second)
             assert any(isinstance(seen, LeaderChanged) and seen.leader == second for seen in servers.observations[leader])
 
     run(scenario())
@@ -351,8 +351,10 @@ def test_proposals_during_a_transfer_wait_for_the_new_leader(run: Run) -> None:
         async with Servers("abc") as servers:
             leader = await servers.led()
             target, other = [name for name in "abc" if name != leader]
-            servers[leader].transfer(target)
+            transfer = asyncio.create_task(servers[leader].transfer(target))
+            await asyncio.sleep(0)
             results = await asyncio.gather(*(servers[name].propose([name.encode()]) for name in (leader, target, other)))
+            assert await transfer == target
             assert len(results) == 3
             assert await servers.led() == target
             await servers["a"].barrier()
