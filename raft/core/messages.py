@@ -3,8 +3,8 @@
 Each is one-way; an answer is a message of its own. All carry the sender, the recipient and the sender's term. A message
 that makes no sense can't be built: the constructors raise :class:`~raft.errors.MalformedMessage`.
 
-Which role sends and handles which is written beside each class. The two kinds of traffic differ in what may delay them:
-:data:`CONTROL` messages are small and decide who leads, so a transport gives them a path that bulk data can't block.
+Each class says which roles send it and act on it, and after what it leaves; any other role passes it over. The two kinds of traffic differ
+in what may delay them: :data:`CONTROL` messages are small and decide who leads, so a transport gives them a path that bulk data can't block.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,12 @@ class _Base:
 
 @dataclass(frozen=True, slots=True)
 class PreVoteRequest(_Base):
-    """Asks "would you vote for me in ``term``?" (dissertation, 9.6). Sent by pre-candidates; ``term`` is the one after their own."""
+    """Asks "would you vote for me in ``term``?" (dissertation, 9.6). ``term`` is the one after the sender's own.
+
+    :sent by: pre-candidate
+    :acted on by: every role
+    :after: nothing
+    """
 
     last_index: int
     last_term: int
@@ -38,14 +43,24 @@ class PreVoteRequest(_Base):
 
 @dataclass(frozen=True, slots=True)
 class PreVoteResponse(_Base):
-    """The answer; binds nobody. ``term`` is the asked one when granted, the voter's own when not."""
+    """The answer; binds nobody. ``term`` is the asked one when granted, the voter's own when not.
+
+    :sent by: every role
+    :acted on by: pre-candidate
+    :after: nothing
+    """
 
     granted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class VoteRequest(_Base):
-    """RequestVote (paper, figure 2). ``transfer`` marks a candidacy that the leader asked for: voters then don't wait for silence."""
+    """RequestVote (paper, figure 2). ``transfer`` marks a candidacy that the leader asked for: voters then don't wait for silence.
+
+    :sent by: candidate
+    :acted on by: every role
+    :after: the candidate's term and its vote for itself are durable
+    """
 
     last_index: int
     last_term: int
@@ -54,14 +69,24 @@ class VoteRequest(_Base):
 
 @dataclass(frozen=True, slots=True)
 class VoteResponse(_Base):
-    """The answer; leaves only once the vote is durable."""
+    """The answer: a vote, or a refusal.
+
+    :sent by: every role
+    :acted on by: candidate
+    :after: term and vote are durable; a refusal of an earlier term leaves at once
+    """
 
     granted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AppendRequest(_Base):
-    """AppendEntries with entries, or an empty one that probes or announces a commit index (paper, figure 2). Sent by leaders."""
+    """AppendEntries with entries, or an empty one that probes or announces a commit index (paper, figure 2).
+
+    :sent by: leader
+    :acted on by: follower, pre-candidate, candidate
+    :after: nothing: the leader's own disk works in parallel
+    """
 
     previous_index: int
     previous_term: int
@@ -84,7 +109,12 @@ class AppendRequest(_Base):
 
 @dataclass(frozen=True, slots=True)
 class AppendAccepted(_Base):
-    """The sender's log agrees with the leader's up to ``match_index`` and is durable there. Also answers a snapshot."""
+    """The sender's log agrees with the leader's up to ``match_index`` and is durable there. Also answers a snapshot.
+
+    :sent by: follower
+    :acted on by: leader
+    :after: the log up to `match_index`, or the state in its place, and the term are durable
+    """
 
     match_index: int
 
@@ -95,6 +125,9 @@ class AppendRejected(_Base):
 
     :param hint_index: the largest index at which the two logs may still agree.
     :param hint_term: the sender's term there; lets the leader skip a whole term a round trip (paper, section 5.3, end).
+    :sent by: every role
+    :acted on by: leader
+    :after: nothing
     """
 
     rejected_index: int
@@ -104,7 +137,12 @@ class AppendRejected(_Base):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(_Base):
-    """The leader lives. ``commit`` is never beyond what the recipient is known to hold; ``round`` confirms reads (dissertation, 6.4)."""
+    """The leader lives. ``commit`` is never beyond what the recipient is known to hold; ``round`` confirms reads (dissertation, 6.4).
+
+    :sent by: leader
+    :acted on by: follower, pre-candidate, candidate
+    :after: nothing
+    """
 
     commit: int
     round: int
@@ -112,14 +150,24 @@ class Heartbeat(_Base):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatResponse(_Base):
-    """The sender follows the leader of ``term``, as of round ``round``."""
+    """The sender follows the leader of ``term``, as of round ``round``.
+
+    :sent by: every role
+    :acted on by: leader
+    :after: nothing
+    """
 
     round: int
 
 
 @dataclass(frozen=True, slots=True)
 class InstallSnapshot(_Base):
-    """The recipient needs entries that the leader no longer has. The state itself travels beside the message."""
+    """The recipient needs entries that the leader no longer has. The state itself travels beside the message.
+
+    :sent by: leader
+    :acted on by: follower, pre-candidate, candidate
+    :after: nothing here; the driver streams a stored state first
+    """
 
     boundary: Boundary
 
@@ -131,12 +179,22 @@ class InstallSnapshot(_Base):
 
 @dataclass(frozen=True, slots=True)
 class TimeoutNow(_Base):
-    """Campaign at once (dissertation, section 3.10). Sent by a leader that hands over."""
+    """The leader hands over: campaign at once (dissertation, section 3.10).
+
+    :sent by: leader
+    :acted on by: follower, pre-candidate, candidate
+    :after: nothing
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ProposeRequest(_Base):
-    """Commands forwarded to the leader. Never sent twice. ``context`` names the batch to its origin."""
+    """Commands forwarded to the leader. Never sent twice. ``context`` names the batch to its origin.
+
+    :sent by: follower
+    :acted on by: every role
+    :after: nothing
+    """
 
     context: int
     commands: tuple[bytes, ...]
@@ -150,6 +208,9 @@ class ProposeResponse(_Base):
     :param error: empty, or why there are no results.
     :param unknown: whether the batch may have taken effect in spite of the error.
     :param retry: the batch had no effect and the asked node does not lead (any more): it may be proposed anew.
+    :sent by: every role
+    :acted on by: the driver of who proposed
+    :after: nothing; one with results is the driver's, once they are committed and applied
     """
 
     context: int
@@ -161,14 +222,24 @@ class ProposeResponse(_Base):
 
 @dataclass(frozen=True, slots=True)
 class ReadIndexRequest(_Base):
-    """A follower asks the leader for an index at which a linearizable read may be served (dissertation, section 6.4)."""
+    """A follower asks the leader for an index at which a linearizable read may be served (dissertation, section 6.4).
+
+    :sent by: follower
+    :acted on by: every role
+    :after: nothing
+    """
 
     context: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReadIndexResponse(_Base):
-    """The answer; ``index`` is 0 when the leader could not confirm that it leads."""
+    """The answer; ``index`` is 0 when the leader could not confirm that it leads.
+
+    :sent by: every role
+    :acted on by: follower
+    :after: nothing on disk; a quorum has answered a round of heartbeats that began after the request
+    """
 
     context: int
     index: int

@@ -9,7 +9,12 @@ NodeId = str
 
 
 class EntryKind(IntEnum):
-    """What an entry of the log is for."""
+    """What an entry of the log is for.
+
+    :cvar NOOP: opens a leader's term; no data. Its commit commits everything before it (paper, section 8). The machine is told the index only.
+    :cvar COMMAND: a proposal; the data are its bytes, which nobody but the state machine reads.
+    :cvar CONFIGURATION: another membership; the data are those of :func:`raft.core.membership.encode_configuration`. In force once appended.
+    """
 
     NOOP = 0
     COMMAND = 1

@@ -1,0 +1,89 @@
+"""Every sample of the guide runs, in the order in which it stands there, and prints what the comment behind it says."""
+
+import ast
+import asyncio
+import builtins
+import inspect
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raft
+from raft.testing.machine_conformance import StateMachineContract
+
+pytest.importorskip("pysqlite3")
+pytest.importorskip("httptools")
+
+PAGE = Path(raft.__file__).parent / "README.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PROMISE = re.compile(r"^(?P<indent> *)print\(.*\)  # (?P<expected>.*)$", re.MULTILINE)
+PORTS = range(7101, 7106)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture
+def blocks() -> list[str]:
+    """The samples, with free ports in place of the told ones."""
+    found = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    for told, free in zip(PORTS, free_ports(len(PORTS)), strict=True):
+        found = [block.replace(str(told), str(free)) for block in found]
+    return found
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The lines that samples print."""
+    lines: list[str] = []
+    monkeypatch.setattr(builtins, "print", lambda *values: lines.append(" ".join(map(str, values))))
+    return lines
+
+
+@pytest.mark.timeout(60)
+def test_the_samples_run(blocks: list[str], printed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the samples, in one session: each print gives what its comment promises, and every class of tests among them passes."""
+    monkeypatch.chdir(tmp_path)
+    session: dict[str, Any] = {"__name__": "guide"}
+
+    async def run() -> None:
+        for number, block in enumerate(blocks):
+            del printed[:]
+            code = compile(block, f"sample {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            result = eval(code, session)
+            if inspect.isawaitable(result):
+                await result
+            assert printed == [promise["expected"].strip() for promise in PROMISE.finditer(block)], block
+
+    asyncio.run(run())
+    suites = [
+        value
+        for value in session.values()
+        if inspect.isclass(value) and issubclass(value, StateMachineContract) and value is not StateMachineContract
+    ]
+    ran = 0
+    for suite in suites:
+        for name in dir(suite):
+            if name.startswith("test_"):
+                getattr(suite(), name)()
+                ran += 1
+    assert ran >= 6
+
+
+def test_every_print_promises_something(blocks: list[str]) -> None:
+    """No sample prints without saying what, and there are many of them."""
+    prints = sum(len(re.findall(r"\bprint\(", block)) for block in blocks)
+    assert prints == sum(len(PROMISE.findall(block)) for block in blocks)
+    assert (len(blocks) >= 10, prints >= 15) == (True, True)
