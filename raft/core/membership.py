@@ -6,7 +6,7 @@ through a joint configuration, in which every decision needs a majority of the o
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raft.core.model import Boundary, Configuration, Entry, EntryKind, Member, NodeId, Promotion
@@ -134,10 +134,10 @@ def _stepped(configuration: Configuration, step: Step) -> Configuration:
             member = next(member for member in configuration.voters if member.id == node)
             left = _without(configuration, node)
             return replace(left, learners=(*left.learners, member))
-        case Remove(node):
-            if node not in configuration:
-                raise ChangeRefused(f"{node} is no member")
-            return _removed(configuration, node)
+        case _:
+            if step.node not in configuration:
+                raise ChangeRefused(f"{step.node} is no member")
+            return _removed(configuration, step.node)
 
 
 def _with_learner(configuration: Configuration, step: AddLearner) -> Configuration:
@@ -199,7 +199,7 @@ def decode_configuration(data: bytes) -> Configuration:
         groups |= {name: tuple(Member(*member) for member in fields.pop(name, ())) for name in _GROUPS[1:]}
         leaves = fields.pop("leaves_by_itself", False)
         promotions = tuple(Promotion(*promotion) for promotion in fields.pop("promotions", ()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise MalformedMessage(f"bytes that are no configuration: {error}") from error
     if fields:
         raise MalformedMessage(f"a configuration with the unknown fields {sorted(fields)}")
@@ -231,8 +231,9 @@ def check_configuration(configuration: Configuration) -> None:
         raise MalformedMessage(f"a configuration with a promotion of no learner: {configuration.promotions}")
 
 
-def _are_of(promotions: Iterable[Promotion], learners: set[NodeId]) -> bool:
-    return all(promotion.learner in learners and isinstance(promotion.replaces, str | None) for promotion in promotions)
+def _are_of(promotions: Sequence[Promotion], learners: set[NodeId]) -> bool:
+    texts = all(isinstance(one.learner, str) and isinstance(one.replaces, str | None) for one in promotions)
+    return texts and all(one.learner in learners for one in promotions)
 
 
 class ConfigurationTrail:

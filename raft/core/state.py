@@ -193,14 +193,13 @@ class State:
 
     def serve(self, progress: Progress, state: ProgressState) -> None:
         """Leader: change how a follower is served, and say so."""
-        if progress.state is not state:
-            self.observe(PeerContact(progress.peer, state.value))
+        self.observe(PeerContact(progress.peer, state.value))
         match state:
             case ProgressState.PROBE:
                 progress.become_probe()
             case ProgressState.REPLICATE:
                 progress.become_replicate()
-            case ProgressState.SNAPSHOT:
+            case _:
                 progress.become_snapshot()
 
     def agreed(self, value: Callable[[NodeId], int]) -> int:

@@ -183,15 +183,19 @@ def test_sn_01_a_lost_snapshot_is_sent_again() -> None:
 
 
 def test_no_snapshot_for_whom_nobody_hears() -> None:
-    """A peer that was silent for an election timeout gets no snapshot until it is heard of again."""
+    """A peer that was silent for an election timeout gets no snapshot; as soon as it is heard of again it gets one."""
     cluster = behind_compaction()
+    cluster["a"].report_unreachable("c")
     mark = len(cluster.sent)
-    cluster.run(3 * T, "a", "b")
-    assert len(cluster.sent_since(mark, InstallSnapshot)) <= T // H  # only while it still counted as heard of
-    cluster.run(T)
+    cluster.run(T + H, "a", "b")
+    assert 0 < len(cluster.sent_since(mark, InstallSnapshot)) <= T // H + 1  # while it still counted as heard of, one a heartbeat
     mark = len(cluster.sent)
     cluster.run(3 * T, "a", "b")
     assert cluster.sent_since(mark, InstallSnapshot) == []
+    cluster.heal()
+    cluster.run(3 * H)
+    assert len(cluster.sent_since(mark, InstallSnapshot)) == 1
+    assert cluster.commands("c") == cluster.commands("a")
 
 
 def test_sn_03_old_snapshot_ignored() -> None:
