@@ -81,6 +81,21 @@ def parse_members(text: str, own_name: str) -> tuple[tuple[Member, ...], tuple[s
     return tuple(members), tuple(problems)
 
 
+def parse_targets(text: str) -> tuple[str, ...]:
+    """Read whom a server asks that wants to join: ``host:port`` of a peer or the URL of an HTTP API, with commas between them.
+
+    :returns: each with its port.
+    :raises ValueError: naming what can't be used.
+    """
+    targets = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        scheme, separator, rest = entry.partition("://")
+        if separator and scheme not in {"http", "https"}:
+            raise ValueError(f"{entry!r} has the scheme {scheme!r}; an HTTP API has http or https, a peer address none")
+        targets.append(f"{scheme}://{parse_address(rest.rstrip('/'), API_PORT)}" if separator else str(parse_address(entry, PEER_PORT)))
+    return tuple(targets)
+
+
 def _parse_member(entry: str) -> Member:
     name, equals, url = entry.partition("=")
     if not entry or not equals or not url:

@@ -28,9 +28,11 @@ from service.addresses import API_PORT, parse_address
 from service.errors import REJECTED, UNKNOWN, KvorumError
 
 OUTCOME_HEADER = "X-Kvorum-Outcome"
+PROBLEM_TYPE = "application/problem+json"
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 30.0
 CONSISTENCIES = ("default", "consistent", "stale")
+_MEMBERS = "/v1/cluster/members"
 _CHUNK_BYTES = 64 * 1024
 _MESSAGE_CHARACTERS_MAX = 500
 
@@ -41,12 +43,14 @@ class ClientError(KvorumError):
     :param message: what happened, for people.
     :param outcome: ``rejected`` or ``unknown``.
     :param status: the HTTP status, or 0 when no answer came.
+    :ivar problem: the object that a native route explained itself with (RFC 9457); empty when there was none.
     """
 
-    def __init__(self, message: str, outcome: str = REJECTED, status: int = 0) -> None:
+    def __init__(self, message: str, outcome: str = REJECTED, status: int = 0, problem: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.status = status
+        self.problem = problem or {}
 
     @property
     def retryable(self) -> bool:
@@ -162,6 +166,38 @@ class Client:
         """What the addressed node knows of itself (``node``) and of its peers (``peers``)."""
         return dict(self._json(self._found(self._request("GET", "/v1/cluster/status")), dict))
 
+    def members(self, *, stale: bool = False) -> dict[str, Any]:
+        """The cluster's members as its leader sees them, or with ``stale`` as the addressed node does: ``members``, a list, and more."""
+        return dict(self._json(self._request("GET", _MEMBERS, {"stale": ""} if stale else {}), dict))
+
+    def add_member(self, name: str, address: str, *, voter: bool = True, replaces: str = "", id: str = "") -> dict[str, Any]:
+        """Add the server that answers at a peer address, as a learner at first.
+
+        :param address: ``host:port``.
+        :param voter: whether it becomes a voter by itself once it has caught up.
+        :param replaces: name or id of the member whose place it takes then.
+        :param id: the incarnation that must answer there; empty for any.
+        :returns: the members, and the ``id`` of the one that was added.
+        """
+        fields = {"name": name, "address": address, "voter": voter, "replaces": replaces, "id": id}
+        return self._changed("POST", _MEMBERS, {field: value for field, value in fields.items() if value != ""})
+
+    def promote_member(self, member: str) -> dict[str, Any]:
+        """Give a learner that has caught up a vote. Members have names and ids; either will do."""
+        return self._changed("POST", f"{_MEMBERS}/{quote(member, safe='')}/promote")
+
+    def demote_member(self, member: str) -> dict[str, Any]:
+        """Take a voter's vote; it stays as a learner."""
+        return self._changed("POST", f"{_MEMBERS}/{quote(member, safe='')}/demote")
+
+    def remove_member(self, member: str) -> dict[str, Any]:
+        """Take a member out of the cluster."""
+        return self._changed("DELETE", f"{_MEMBERS}/{quote(member, safe='')}")
+
+    def _changed(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        response = self._request(method, path, body=None if fields is None else json.dumps(fields).encode())
+        return dict(self._json(response, dict))
+
     def leader(self) -> str:
         """The peer address of the leader, or an empty text when none is known."""
         return str(self._json(self._found(self._request("GET", "/v1/status/leader")), str))
@@ -211,7 +247,9 @@ class Client:
         told = response.headers.get(OUTCOME_HEADER, "").lower()
         if told not in (REJECTED, UNKNOWN):
             told = REJECTED if method == "GET" or 300 <= status < 500 else UNKNOWN
-        return ClientError(f"{self.url} answered {status}: {_text(response) or response.reason}", told, status)
+        problem = _problem(response)
+        text = problem.get("detail") or _text(response) or response.reason
+        return ClientError(f"{self.url} answered {status}: {text}", told, status, problem)
 
     def _verdict(self, response: requests.Response) -> bool:
         text = _text(response)
@@ -294,6 +332,16 @@ def _entry(row: Any) -> Entry:
 
 def _text(response: requests.Response) -> str:
     return response.content.decode("utf-8", "replace").strip()[:_MESSAGE_CHARACTERS_MAX]
+
+
+def _problem(response: requests.Response) -> dict[str, Any]:
+    if response.headers.get("Content-Type") != PROBLEM_TYPE:
+        return {}
+    try:
+        content = response.json()
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _text_chunks(response: requests.Response) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple
 
-from service.addresses import NAME, NAME_RULE, WILDCARDS, Address, Member, parse_address, parse_members
+from service.addresses import NAME, NAME_RULE, WILDCARDS, Address, Member, parse_address, parse_members, parse_targets
 from service.errors import SettingsInvalid
 
 PREFIX = "KVORUM_"
@@ -72,6 +72,7 @@ _FORMS = {
     "name": NAME_RULE,
     "address": "host:port, or [IPv6]:port",
     "members": "name=http://host:port, with commas between the members",
+    "targets": "http://host:port of an HTTP API or host:port of a peer, with commas between them",
     "url": "redis://host:port/database, rediss://… or unix://…",
     "word": "letters, digits, '_' and '-' (64 at most)",
 }
@@ -121,6 +122,8 @@ class Settings:
     initial_cluster: str = _row(
         "", "All members of the cluster that is to form, the same on each of them.", form="members", cluster=True, derived="this node alone"
     )
+    join: str = _row("", "Members to ask in turn to be added to their cluster, when the data directory is empty.", form="targets")
+    join_as: str = _row("voter", "What this node asks to become; by-hand: it waits to be added.", choices=("voter", "learner", "by-hand"))
     datacenter: str = _row("dc1", "Name of the datacenter, as Consul's clients know it.", form="word", cluster=True)
     workers: int = _row(1, "Web worker processes.", unit="processes", range=(1, 64))
     worker_class: str = _row("gevent", "gunicorn's worker class.", choices=("gevent",))
@@ -159,6 +162,11 @@ class Settings:
         if not self.initial_cluster:
             return (Member(self.name, parse_address(self.peer_advertise)),)
         return parse_members(self.initial_cluster, self.name)[0]
+
+    @property
+    def join_targets(self) -> tuple[str, ...]:
+        """Whom to ask to be added to their cluster, each with its port."""
+        return parse_targets(self.join)
 
     @property
     def raft_values(self) -> dict[str, int]:
@@ -300,6 +308,8 @@ def _check_text(row: Setting, text: str) -> None:
         raise ValueError("")
     if row.form == "address":
         parse_address(text)
+    elif row.form == "targets":
+        parse_targets(text)
     elif row.form in _PATTERNS and not _PATTERNS[row.form].fullmatch(text):
         raise ValueError("")
     elif row.form == "path" and not text:
@@ -338,6 +348,7 @@ def _broken_rules(settings: Settings) -> list[str]:
     s = settings
     tick, heartbeat, election = s.raft_tick_ms, s.raft_heartbeat_ms, s.raft_election_timeout_ms
     rules = (
+        (not (s.join and s.initial_cluster), f"join: {s.join!r} can't be given with initial_cluster; a node forms a cluster or joins one"),
         (s.api_bind != s.peer_bind, f"api_bind: {s.api_bind!r} is peer_bind too; clients and peers need a port each"),
         (parse_address(s.api_advertise).host not in WILDCARDS, f"api_advertise: {s.api_advertise!r} is no address that others can reach"),
         (parse_address(s.peer_advertise).host not in WILDCARDS, f"peer_advertise: {s.peer_advertise!r} is no address that others can reach"),

@@ -2,17 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from raft.errors import NotLeader, Outcome, RaftError
 from raft.runtime.server import RaftServer
 from service.agent.machine import ObservedMachine
-from service.ipc import protocol
+from service.ipc import membership, protocol
 from service.ipc.server import Worker
 
 STATE_SECONDS = 0.1
 NO_LEADER = "no-leader"
+NOT_HERE = 503
+AskMembers = Callable[[bytes], Awaitable[membership.Reply]]
+
+
+async def _not_formed(_operation: bytes) -> membership.Reply:
+    """The answer of a node that does not take part."""
+    return membership.problem(membership.NO_LEADER, "this node does not take part in a cluster")
 
 
 class Desk:
@@ -30,6 +37,7 @@ class Desk:
         self._patience = patience
         self._workers: set[Worker] = set()
         self._server: RaftServer | None = None
+        self._ask_members: AskMembers = _not_formed
         self._started = asyncio.Event()
         self._waiting: set[asyncio.Task[None]] = set()
         self._quitting = False
@@ -41,11 +49,22 @@ class Desk:
         self._timer = asyncio.get_running_loop().call_later(STATE_SECONDS, self.open)
         self.tell_state()
 
-    def serve(self, server: RaftServer) -> None:
-        """The node takes part in a cluster: carry out what is asked."""
+    def serve(self, server: RaftServer, ask_members: AskMembers = _not_formed) -> None:
+        """The node takes part in a cluster: carry out what is asked.
+
+        :param ask_members: carries out what is asked about the membership.
+        """
         self._server = server
+        self._ask_members = ask_members
         self._started.set()
         server.observe(lambda _: self.tell_state())
+
+    def retire(self) -> None:
+        """The node takes part no more, but goes on: what is asked waits for a cluster again."""
+        self._server = None
+        self._ask_members = _not_formed
+        self._started.clear()
+        self.tell_state()
 
     def quit(self) -> None:
         """Announce that the node is stopping: workers answer those who wait."""
@@ -79,6 +98,8 @@ class Desk:
                 self._barrier(worker, id_)
             case protocol.AskStatus(id_):
                 worker.send(protocol.Status(id_, self._describe()))
+            case protocol.AskMembers(id_, operation):
+                self._keep(self._answer_members(worker, id_, operation))
             case protocol.Watch(id_, on):
                 worker.watching = on
                 worker.send(protocol.BarrierPassed(id_, self._machine.store.applied_index, self._machine.store.generation))
@@ -138,7 +159,16 @@ class Desk:
             else:
                 self.handle(worker, message)
 
-        task = asyncio.get_running_loop().create_task(wait())
+        self._keep(wait())
+
+    async def _answer_members(self, worker: Worker, id_: int, operation: bytes) -> None:
+        status, answer = await self._ask_members(operation)
+        if status == NOT_HERE:
+            answer = answer | {"detail": self._reason() or answer["detail"]}
+        worker.send(protocol.Members(id_, status, membership.encode(answer)))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 

@@ -3,14 +3,15 @@
 Every node asks every other initial member for a :class:`Hello` until it belongs to a cluster. The member whose name sorts first writes the
 record of the formation, and only when all of them answer, are empty and name the same members. Whatever answers nonsense counts as
 missing, with a warning that names its address. Everybody else takes the record over
-from whoever has it, if it lists them with their incarnation. A node that the record knows by name only came back
-empty: it stays outside and says so. Nothing here needs a quorum, and nothing can form a second cluster beside a first one
-as long as one of its members answers.
+from whoever has it, if it lists them with their incarnation. A node whose incarnation the record does not know came too late, or came back
+empty: it is :class:`Outside` and can only ask to be added (:mod:`service.agent.joining`). Nothing here needs a quorum, and nothing can form
+a second cluster beside a first one as long as one of its members answers.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -44,6 +45,16 @@ class Hello(msgspec.Struct, frozen=True):
     cluster: Cluster | None
 
 
+class Outside(NamedTuple):
+    """A cluster was formed that does not count on this incarnation.
+
+    :param addresses: of initial members that belong to it.
+    """
+
+    cluster_id: str
+    addresses: tuple[str, ...]
+
+
 class Formation:
     """The formation as one node sees it.
 
@@ -69,17 +80,17 @@ class Formation:
         """The route for peers that ask."""
         return 200, msgspec.json.encode(self.hello())
 
-    async def find(self) -> Cluster:
-        """Wait until this node belongs to a cluster that is to be kept by the caller.
+    async def find(self) -> Cluster | Outside:
+        """Wait until this node belongs to a cluster that is to be kept by the caller, or turns out to stand outside of one.
 
         :raises FormationFailed: when the members name different clusters to form.
         """
         said, rounds = "", 0
         while True:
             hellos = await self._ask_all()
-            cluster = self._take_over(hellos) or self._form(hellos)
-            if cluster is not None:
-                return cluster
+            found = self._take_over(hellos) or self._form(hellos)
+            if found is not None:
+                return found
             if self.waiting_for != said or rounds % SAY_EVERY == 0:
                 log.info("%s", self.waiting_for)
                 said = self.waiting_for
@@ -93,18 +104,11 @@ class Formation:
 
     async def _ask(self, address: str) -> Hello | None:
         try:
-            status, body = await self._call(address, PATH, b"", ASK_SECONDS)
+            hello = await ask_hello(self._call, address)
         except OSError:
             return None
-        if status != 200:
-            return None
-        try:
-            hello = msgspec.json.decode(body, type=Hello)
-        except msgspec.MsgspecError as error:
-            self._warn(address, f"{address} answers like another program or version: {error}")
-            return None
-        if hello.version != VERSION:
-            self._warn(address, f"{address} speaks version {hello.version}; this node version {VERSION}")
+        except FormationFailed as error:
+            self._warn(address, str(error))
             return None
         self._warned.pop(address, None)
         return hello
@@ -115,22 +119,18 @@ class Formation:
             self._warned[address] = text
             log.warning("%s; it is asked again", text)
 
-    def _take_over(self, hellos: dict[str, Hello]) -> Cluster | None:
-        """The record of a cluster that counts on this node, from whoever has it."""
-        for hello in hellos.values():
-            if hello.cluster is None:
-                continue
-            if hello.cluster.member(self._identity.incarnation) is not None:
-                return hello.cluster
-            known = {member.name for member in hello.cluster.members}
-            if self._identity.name in known:
-                self.waiting_for = (
-                    f"cluster {hello.cluster.cluster_id} knows another incarnation of {self._identity.name}: this node came back empty; "
-                    f"it neither votes nor counts"
-                )
-            else:
-                self.waiting_for = f"cluster {hello.cluster.cluster_id} was formed of {', '.join(sorted(known))}, without {self._identity.name}"
-        return None
+    def _take_over(self, hellos: dict[str, Hello]) -> Cluster | Outside | None:
+        """The record of a cluster that counts on this node, from whoever has it; or whom to ask when there is one that does not."""
+        formed = {name: hello.cluster for name, hello in hellos.items() if hello.cluster is not None}
+        for cluster in formed.values():
+            if cluster.member(self._identity.incarnation) is not None:
+                return cluster
+        if not formed:
+            return None
+        cluster_id = next(iter(formed.values())).cluster_id
+        me = self._identity
+        log.warning("cluster %s does not count on %s as %s: it came back empty, or too late", cluster_id, me.name, me.incarnation)
+        return Outside(cluster_id, tuple(self._members[name] for name in formed))
 
     def _form(self, hellos: dict[str, Hello]) -> Cluster | None:
         """Write the record, if it is this node's turn and everybody is there, empty and of one mind."""
@@ -151,3 +151,21 @@ class Formation:
         incarnations = {hello.name: hello.incarnation for hello in hellos.values()} | {self._identity.name: self._identity.incarnation}
         members = [FormedMember(name, incarnations[name], address) for name, address in sorted(self._members.items())]
         return Cluster(str(uuid4()), members)
+
+
+async def ask_hello(call: Call, address: str) -> Hello:
+    """Ask the node at an address who it is.
+
+    :raises OSError: when it does not tell.
+    :raises FormationFailed: when its answer is nonsense.
+    """
+    status, body = await call(address, PATH, b"", ASK_SECONDS)
+    if status != 200:
+        raise ConnectionError(f"it answered with status {status}")
+    try:
+        hello = msgspec.json.decode(body, type=Hello)
+    except msgspec.MsgspecError as error:
+        raise FormationFailed(f"{address} answers like another program or version: {error}") from error
+    if hello.version != VERSION:
+        raise FormationFailed(f"{address} speaks version {hello.version}; this node version {VERSION}")
+    return hello

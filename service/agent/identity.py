@@ -15,6 +15,8 @@ from service.errors import ForeignDirectory
 FORMAT = 1
 IDENTITY_RECORD = "identity"
 CLUSTER_RECORD = "cluster"
+_ADDRESSES = "addresses"
+_REMOVED = "removed"
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -34,7 +36,7 @@ class FormedMember(msgspec.Struct, frozen=True):
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """The record of a formation; the same on all members."""
+    """The record of a formation; the same on all members that it was formed of. A node that was added later keeps it without any."""
 
     cluster_id: str
     members: list[FormedMember]
@@ -76,3 +78,28 @@ def join(log: SqliteLog, cluster: Cluster) -> None:
     """Keep the record of the formation. The log begins with the first configuration; a crash in between leaves a node that is not formed yet."""
     log.reset(Boundary(0, 0, cluster.configuration()), HardState())
     log.put(CLUSTER_RECORD, msgspec.json.encode(cluster))
+
+
+def join_later(log: SqliteLog, cluster_id: str, addresses: dict[str, str]) -> None:
+    """Keep that this node was added to a cluster. It begins with an empty log and no configuration.
+
+    :param addresses: of the members by their ids: their leader needs an answer before it has sent the configuration.
+    """
+    log.put(_ADDRESSES, msgspec.json.encode(addresses))
+    join(log, Cluster(cluster_id, []))
+
+
+def load_addresses(log: SqliteLog) -> dict[str, str]:
+    """The members that this node was told of when it was added."""
+    kept = log.get(_ADDRESSES)
+    return {} if kept is None else msgspec.json.decode(kept, type=dict[str, str])
+
+
+def keep_removal(log: SqliteLog) -> None:
+    """Keep that the cluster has removed this node: it takes part no more, whatever its log says."""
+    log.put(_REMOVED, b"true")
+
+
+def was_removed(log: SqliteLog) -> bool:
+    """Whether the cluster has removed this node."""
+    return log.get(_REMOVED) is not None

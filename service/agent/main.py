@@ -22,10 +22,14 @@ from raft.transport.http_client import call
 from raft.transport.http_server import HttpServer
 from raft.transport.limits import HttpLimits
 from service import logs
-from service.agent import formation, identity, reaper
+from service.agent import formation, identity, membership, reaper
 from service.agent.cache_writer import CacheWriter
 from service.agent.desk import Desk
+from service.agent.identity import Cluster, Identity
+from service.agent.joining import Joining
 from service.agent.machine import ObservedMachine
+from service.agent.membership import Membership
+from service.agent.removal import until_removed
 from service.agent.report import Reporter
 from service.domain.commands import stamp
 from service.errors import KvorumError, SettingsInvalid
@@ -88,7 +92,7 @@ class Agent:
             me = identity.load_identity(store, settings.name)
             machine = ObservedMachine(KvMachine(settings.data_dir))
             http = HttpServer(settings.peer_bind, limits=HttpLimits.for_config(self._config))
-            found = formation.Formation(me, settings.members, identity.load_cluster(store), call)
+            found = formation.Formation(me, () if settings.join else settings.members, identity.load_cluster(store), call)
             http.add_route(formation.PATH, found.answer)
             reporter = Reporter(me, machine, found, self._config.tick_ms)
             desk = Desk(machine, reporter.describe, lambda: found.waiting_for, self._config.proposal_timeout_ms / 1000)
@@ -104,6 +108,8 @@ class Agent:
             try:
                 if not await self._join(store, found):
                     return 0
+                if identity.was_removed(store):
+                    return await self._stay_outside(found)
                 return await self._take_part(store, http, reporter, desk)
             finally:
                 desk.close()
@@ -127,16 +133,39 @@ class Agent:
             reporter.machine.listeners.append(writer.publish)
             writer.start()
         await server.start()
+        addresses = identity.load_addresses(store)
+        server.know(addresses)
+        changes = Membership(reporter.cluster_id, server, call, self._config.election_ticks, self._config.tick_ms)
+        http.add_route(membership.PATH, changes.answer_peer)
         reporter.server = server
-        desk.serve(server)
+        desk.serve(server, changes.answer)
         reaping = asyncio.create_task(reaper.run(server))
+        removal = asyncio.create_task(until_removed(server, reporter.cluster_id, addresses, call))
         try:
-            return await self._until_stopped(server, http)
+            code = await self._until_stopped(server, http, removal)
         finally:
             reaping.cancel()
+            removal.cancel()
             await server.stop()
             if writer is not None:
                 await asyncio.to_thread(writer.stop)
+        return await self._leave(reporter, desk) if _is_over(removal) and not self._stop.is_set() else code
+
+    async def _leave(self, reporter: Reporter, desk: Desk) -> int:
+        """The cluster has removed this node: keep that, and go on answering from what it has."""
+        reporter.server = None
+        desk.retire()
+        store = SqliteLog(self._settings.data_dir)
+        identity.keep_removal(store)
+        store.close()
+        return await self._stay_outside(reporter.formation)
+
+    async def _stay_outside(self, found: formation.Formation) -> int:
+        cluster_id = found.cluster.cluster_id if found.cluster else ""
+        found.waiting_for = f"this node was removed from cluster {cluster_id}; it comes back with an empty data directory only"
+        log.warning("%s; until then it answers ?stale from what it has", found.waiting_for)
+        await self._stop.wait()
+        return 0
 
     async def _join(self, store: SqliteLog, found: formation.Formation) -> bool:
         """Belong to a cluster.
@@ -145,26 +174,42 @@ class Agent:
         """
         if found.cluster is not None:
             return True
-        finding = asyncio.create_task(found.find())
+        finding = asyncio.create_task(self._find(store, found))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((finding, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not finding.done():
             finding.cancel()
             return False
-        cluster = finding.result()
-        identity.join(store, cluster)
-        found.cluster, found.waiting_for = cluster, ""
-        log.info("belongs to cluster %s of %s", cluster.cluster_id, ", ".join(member.name for member in cluster.members))
+        found.cluster, found.waiting_for = finding.result(), ""
         return True
 
-    async def _until_stopped(self, server: RaftServer, http: HttpServer) -> int:
-        """Wait for a signal, a failure of the node, or the death of the listener."""
+    async def _find(self, store: SqliteLog, found: formation.Formation) -> Cluster:
+        """Form a cluster, or be added to one; and keep that."""
+        settings, me = self._settings, found.hello()
+        formed = formation.Outside("", settings.join_targets) if settings.join else await found.find()
+        if isinstance(formed, Cluster):
+            identity.join(store, formed)
+            log.info("belongs to cluster %s of %s", formed.cluster_id, ", ".join(member.name for member in formed.members))
+            return formed
+        mine = Identity(identity.FORMAT, me.name, me.incarnation)
+        joining = Joining(mine, settings.peer_advertise, formed.addresses, settings.join_as, call, returning=not settings.join)
+
+        def tell(reason: str) -> None:
+            found.waiting_for = reason
+
+        cluster_id, addresses = await joining.run(tell)
+        identity.join_later(store, cluster_id, addresses)
+        log.info("was added to cluster %s", cluster_id)
+        return Cluster(cluster_id, [])
+
+    async def _until_stopped(self, server: RaftServer, http: HttpServer, removal: asyncio.Task[None]) -> int:
+        """Wait for a signal, a failure of the node, the death of the listener, or the node's removal from the cluster."""
         stopping = asyncio.create_task(self._stop.wait())
         failing = asyncio.create_task(server.failure())
         listening = asyncio.create_task(_until_deaf(http))
         tasks = (stopping, failing, listening)
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((*tasks, removal), return_when=asyncio.FIRST_COMPLETED)
         code = 0
         if failing.done():
             error = failing.result()
@@ -173,7 +218,7 @@ class Agent:
         elif listening.done():
             log.error("the listener at %s has died", http.address)
             code = LISTENER
-        else:
+        elif not _is_over(removal) or self._stop.is_set():
             drained = await server.retire(RETIRE_SECONDS)
             leadership = "could not be handed over" if server.leads else "was handed over"
             log.info("stopping; leadership %s; %s", leadership, "nobody waits" if drained else "somebody still waited, or leadership stayed")
@@ -186,6 +231,10 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGUSR2, desk.quit)
+
+
+def _is_over(removal: asyncio.Task[None]) -> bool:
+    return removal.done() and not removal.cancelled() and removal.exception() is None
 
 
 async def _until_deaf(http: HttpServer) -> None:

@@ -24,14 +24,14 @@ class Reporter:
         self.identity = identity
         self.machine = machine
         self.server: RaftServer | None = None
-        self._formation = formation
+        self.formation = formation
         self._tick_ms = tick_ms
         self._started = time.monotonic()
 
     @property
     def cluster_id(self) -> str:
         """The cluster the node belongs to; empty before it was formed."""
-        return self._formation.cluster.cluster_id if self._formation.cluster else ""
+        return self.formation.cluster.cluster_id if self.formation.cluster else ""
 
     def describe(self) -> dict[str, Any]:
         """The fields of a report."""

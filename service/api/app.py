@@ -102,7 +102,7 @@ def _add(app: Flask, route: Route) -> None:
 
 
 def _flask_view(route: Route) -> Callable[[], Response]:
-    def view() -> Response:
+    def view(**_variables: str) -> Response:
         status, headers, body = route.answer(request.environ)
         return PlainResponse(body, status, headers)
 

@@ -132,6 +132,21 @@ class AgentClient:
         answer: protocol.Status = self._ask(protocol.AskStatus, timeout)
         return answer.fields
 
+    def members(self, operation: bytes, timeout: float = REQUEST_SECONDS_MAX) -> tuple[int, bytes]:
+        """Have something about the membership carried out (see :mod:`service.ipc.membership`).
+
+        :returns: status and JSON.
+        :raises NoLeader: the agent can't be reached.
+        :raises OutcomeUnknown: it may have been carried out.
+        """
+        if not self.connected:
+            raise NoLeader
+        try:
+            answer: protocol.Members = self._ask(lambda number: protocol.AskMembers(number, operation), timeout)
+        except NoLeader as error:
+            raise OutcomeUnknown("the connection to the agent broke before it answered") from error
+        return answer.status, answer.body
+
     def watch(self, on: bool, timeout: float = REQUEST_SECONDS_MAX) -> int:
         """Ask for :class:`~service.ipc.protocol.Changed` frames, or for no more of them. It holds over reconnections.
 
@@ -278,7 +293,7 @@ class AgentClient:
             case protocol.Failed():
                 for number in message.ids:
                     self._fail(number, _error(message.kind, message.reason))
-            case protocol.Status():
+            case protocol.Status() | protocol.Members():
                 if message.id in self._asked:
                     wake(self._asked.pop(message.id).waiter, message)
             case protocol.Hello():

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 HEADER_BYTES = 4
 
@@ -47,6 +47,13 @@ class Watch(msgspec.Struct, array_like=True, frozen=True, tag=5):
 
     id: int
     on: bool
+
+
+class AskMembers(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """Worker: carry out what is asked about the membership; see :mod:`service.ipc.membership`."""
+
+    id: int
+    operation: bytes
 
 
 class Results(msgspec.Struct, array_like=True, frozen=True, tag=10):
@@ -117,8 +124,16 @@ class NodeState(msgspec.Struct, array_like=True, frozen=True, tag=15):
     reason: str
 
 
-FromWorker = Hello | Propose | Barrier | AskStatus | Watch
-FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState
+class Members(msgspec.Struct, array_like=True, frozen=True, tag=16):
+    """Agent: the answer to :class:`AskMembers`, a status of HTTP and an object in JSON."""
+
+    id: int
+    status: int
+    body: bytes
+
+
+FromWorker = Hello | Propose | Barrier | AskStatus | Watch | AskMembers
+FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState | Members
 
 _encoder = msgspec.msgpack.Encoder()
 from_worker = msgspec.msgpack.Decoder(FromWorker)

@@ -1,6 +1,7 @@
 """Nodes as real processes on loopback, started, killed and asked one by one. Used by the tests here and by the benchmarks."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -135,6 +136,25 @@ class Node:
         """PUT of a key."""
         return requests.put(f"{self.url}/v1/kv/{key}?{query}", data=value, timeout=seconds)
 
+    def wipe(self) -> None:
+        """Lose the disk of a node that does not run."""
+        shutil.rmtree(self.data_dir)
+
+    def members(self, query: str = "") -> list[dict[str, Any]]:
+        """What ``/v1/cluster/members`` lists; empty when it has no answer."""
+        answer = requests.get(f"{self.url}/v1/cluster/members?{query}", timeout=20)
+        listed: list[dict[str, Any]] = answer.json()["members"] if answer.status_code == 200 else []
+        return listed
+
+    def suffrages(self) -> dict[str, str]:
+        """Name and suffrage of every member, as this node's answer has it."""
+        return {member["name"]: member["suffrage"] for member in self.members()}
+
+    def unready(self) -> str:
+        """Why the node says that it is not ready; empty when it says that it is."""
+        answer = requests.get(f"{self.url}/readyz", timeout=5)
+        return answer.text if answer.status_code == 503 else ""
+
     def status(self) -> dict[str, Any]:
         """What ``/v1/cluster/status`` says of the node."""
         answer: dict[str, Any] = requests.get(f"{self.url}/v1/cluster/status", timeout=5).json()
@@ -150,6 +170,8 @@ class Cluster:
     """
 
     def __init__(self, directory: Path, count: int = 3, settings: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.settings = dict(settings or {})
         ports = free_ports(2 * count)
         names = [f"n{number}" for number in range(1, count + 1)]
         initial = ",".join(f"{name}=http://127.0.0.1:{port}" for name, port in zip(names, ports[count:], strict=True))
@@ -157,6 +179,17 @@ class Cluster:
             Node(name, directory, api_port=api, peer_port=peer, initial=initial, settings=settings or {})
             for name, api, peer in zip(names, ports[:count], ports[count:], strict=True)
         ]
+
+    def newcomer(self, name: str, join: str, **settings: str) -> Node:
+        """Another node, that asks to be added. It is not started yet.
+
+        :param join: whom it asks.
+        """
+        api, peer = free_ports(2)
+        more = {**self.settings, "KVORUM_JOIN": join, **settings}
+        node = Node(name, self.directory, api_port=api, peer_port=peer, initial="", settings=more)
+        self.nodes.append(node)
+        return node
 
     def start_all(self) -> None:
         """Start every node that does not run, and wait until all are ready."""
