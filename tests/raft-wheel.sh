@@ -21,7 +21,7 @@ fi
 
 "$environment/bin/python" -m venv "$work/venv"
 grep -oE '^[a-z0-9-]+==[^ ;\\]+' requirements-dev.lock >"$work/constraints.txt"
-"$work/venv/bin/pip" install --quiet --constraint "$work/constraints.txt" "${wheel}[sqlite,http]" pytest pytest-timeout pytest-xdist hypothesis
+"$work/venv/bin/pip" install --quiet --constraint "$work/constraints.txt" "${wheel}[sqlite,http]" pytest pytest-timeout pytest-xdist hypothesis uvloop
 mkdir -p "$work/run/tests"
 cp -r tests/raft "$work/run/tests/"
 if [[ -f tests/conftest.py ]]; then cp tests/conftest.py "$work/run/tests/"; fi

@@ -1,5 +1,6 @@
 """Who leads: campaigns, votes, and stepping down (paper, section 5.2; pre-vote: dissertation, section 9.6)."""
 
+from raft.core.membership import encode_configuration
 from raft.core.messages import PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
 from raft.core.model import Entry, EntryKind, NodeId
 from raft.core.quorum import VoteResult, joint_vote
@@ -93,7 +94,17 @@ def _win(state: State) -> None:
     state.heartbeat_elapsed = state.config.heartbeat_ticks  # say so at the next tick, or with the no-op if that comes first
     state.track_members()
     state.term_start = state.log.last_index + 1
-    state.append((Entry(state.term_start, state.term, EntryKind.NOOP, b""),))
+    state.append((_first_entry(state),))
+
+
+def _first_entry(state: State) -> Entry:
+    """A no-op, so that the term has something to commit; or the configuration, when the log does not hold it yet.
+
+    So a server that joins later and is sent the log from its beginning knows who belonged to the cluster at every index.
+    """
+    if state.trail.current_index == 0:
+        return Entry(state.term_start, state.term, EntryKind.CONFIGURATION, encode_configuration(state.configuration))
+    return Entry(state.term_start, state.term, EntryKind.NOOP, b"")
 
 
 def _other_voters(state: State) -> tuple[NodeId, ...]:

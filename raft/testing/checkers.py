@@ -235,7 +235,8 @@ class Checkers:
         pending = [entry for entry in shadow.entries[offset:] if entry.kind is EntryKind.CONFIGURATION]
         if len(pending) > 1:
             self._fail("one change", node, f"appends a change at {pending[-1].index}; the one at {pending[0].index} is committed nowhere")
-        if shadow.led and pending and pending[-1].term == shadow.led and shadow.led not in self._committed_until:
+        first_of_term = bool(pending) and shadow.term_at(pending[-1].index - 1) != pending[-1].term
+        if shadow.led and pending and pending[-1].term == shadow.led and shadow.led not in self._committed_until and not first_of_term:
             self._fail("one change", node, f"appends a change at {pending[-1].index} before anything of term {shadow.led} is committed")
 
     def _check_commit(self, node: "SimulatedNode", shadow: Shadow, led: int) -> None:

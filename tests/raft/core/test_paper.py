@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from raft.core.membership import encode_configuration
 from raft.core.messages import AppendAccepted, AppendRejected, AppendRequest, Heartbeat, InstallSnapshot, PreVoteRequest, VoteRequest, VoteResponse
 from raft.core.model import Boundary, Entry, EntryKind, HardState
 from raft.core.roles import TRANSITIONS, Role
@@ -325,9 +326,19 @@ def test_8_clients_are_sent_to_the_leader() -> None:
 
 def test_8_a_leader_commits_a_no_op_at_the_start_of_its_term() -> None:
     """So it learns which entries are committed."""
-    cluster = Cluster("abc")
-    cluster.elect("a")
-    assert cluster.servers["a"].applied == [Entry(1, 1, EntryKind.NOOP, b"")]
+    cluster = led()
+    cluster.elect("b", frozen="a")
+    assert cluster.servers["b"].applied[1:] == [Entry(2, 2, EntryKind.NOOP, b"")]
+
+
+def test_the_first_term_begins_with_the_configuration() -> None:
+    """The log of a cluster begins with its first configuration, so that a server that is sent the log knows it at every index."""
+    cluster = led()
+    assert cluster.servers["b"].applied == [Entry(1, 1, EntryKind.CONFIGURATION, encode_configuration(configuration("abc")))]
+    cluster.add_server("d")
+    cluster.add_learner("a", "d")
+    cluster.run(2 * H)
+    assert cluster["d"].boundary_at(1).configuration == configuration("abc")
 
 
 def test_8_a_read_is_confirmed_by_a_majority() -> None:
