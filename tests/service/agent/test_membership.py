@@ -215,7 +215,7 @@ def test_a_name_is_not_taken_from_the_living() -> None:
         while not await replaced():
             assert kind(replies[-1]) == ask.MEMBER_ALIVE
         await until(lambda: "again:8300" in world.servers[leader].status().configuration.voter_ids, "the new one votes")
-        assert old not in world.servers[leader].status().configuration
+        await until(lambda: old not in world.servers[leader].status().configuration, "the old one is out")
 
     run(scenario)
 
