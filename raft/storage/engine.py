@@ -5,8 +5,8 @@ What the choices are for:
 * ``locking_mode=EXCLUSIVE``: there is exactly one connection, and SQLite enforces it, without a shared-memory file.
 * ``journal_mode=WAL`` with ``synchronous=FULL``: a commit is one sequential write and one sync, and it is durable when it returns.
 * ``auto_vacuum=INCREMENTAL``: pages freed by compaction can be given back in small steps. It must be set before the first page is written.
-* ``wal_autocheckpoint=1000`` (4 MiB): measured, a checkpoint of that size takes 1.5 ms once in several hundred writes, which the 99th
-  percentile does not see. Rarer ones are longer (16,000 pages: 50 ms), and a log file that keeps growing makes every sync slower.
+* ``wal_autocheckpoint=0``: SQLite's own checkpoints pass over a failed sync in silence, and the next one tries again. The store
+  checkpoints by itself and hears of it (:data:`raft.storage.sqlite.CHECKPOINT_PAGES`).
 * ``journal_size_limit``: one huge batch does not leave a huge file behind.
 * ``cell_size_check`` and ``trusted_schema``: damage is noticed early, and a file's schema runs no code.
 
@@ -34,7 +34,7 @@ PRAGMAS: tuple[tuple[str, str, str | int], ...] = (
     ("auto_vacuum", "INCREMENTAL", 2),
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),
-    ("wal_autocheckpoint", "1000", 1000),
+    ("wal_autocheckpoint", "0", 0),
     ("journal_size_limit", str(16 * MIB), 16 * MIB),
     ("cell_size_check", "ON", 1),
     ("trusted_schema", "OFF", 0),

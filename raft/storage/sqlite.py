@@ -38,6 +38,14 @@ DEAD_ROWS_A_STEP = 256
 DEAD_ROWS_A_WRITE = 16
 """What a write adds to the dead rows owed, besides two for each new entry: so they vanish faster than entries arrive."""
 
+CHECKPOINT_PAGES = 1_000
+"""Pages in the write-ahead log (4 MiB) that are moved into the file together. Measured, that takes 1.5 ms once in several hundred writes, which
+the 99th percentile does not see. Rarer checkpoints are longer (16,000 pages: 50 ms), and a log file that keeps growing makes every sync slower."""
+
+_BYTES_A_PAGE = 3_500
+_PAGES_A_TRANSACTION = 3
+"""What a transaction writes besides its entries: the pages of the hard state, of the boundary, of the tree."""
+
 _VALUES_A_STATEMENT = VALUES_A_ROW * schema.ROWS_A_STATEMENT
 
 FREE_PAGES_KEPT = 8_192
@@ -70,6 +78,7 @@ class SqliteLog:
         self._last_index = 0
         self._first_row = 1
         self._dead_rows_owed = 0
+        self._pages_written = 0
         self._engine = open_engine(self._path)
         try:
             with self._guarded("open the log"):
@@ -107,6 +116,7 @@ class SqliteLog:
                 self._insert(values)
             else:
                 self._write_transaction(values, entries[0].index if replaces else None, due)
+            self._checkpoint_when_due(sum(len(entry.data) for entry in entries))
         if entries:
             self._last_index = entries[-1].index
         if state is not None:
@@ -125,6 +135,7 @@ class SqliteLog:
         with self._guarded("compact the log"):
             self._connection.execute(update(schema.boundary).values(boundary_values(boundary)))
             self._give_back_pages()
+            self._checkpoint_when_due()
         self._boundary = boundary
 
     def reset(self, boundary: Boundary, hard_state: HardState) -> None:
@@ -136,6 +147,7 @@ class SqliteLog:
                 self._connection.execute(update(schema.boundary).values(values))
                 self._execute(schema.insert_rows(1), state_values)
             self._give_back_pages()
+            self._checkpoint_when_due()
         self._boundary, self._hard_state = boundary, hard_state
         self._last_index = boundary.index
         self._first_row = boundary.index + 1
@@ -156,6 +168,7 @@ class SqliteLog:
         with self._guarded(f"write the record {name!r}"):
             statement = upsert(schema.records).values(name=name, **values)
             self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+            self._checkpoint_when_due(len(value))
         self._records[name] = value
 
     def close(self) -> None:
@@ -169,7 +182,12 @@ class SqliteLog:
 
     def _open(self) -> None:
         check_file(self._path)
-        check_wal(self._path.with_name(self._path.name + "-wal"))
+        log = self._path.with_name(self._path.name + "-wal")
+        check_wal(log)
+        if self._path.exists() and not log.exists():
+            # Its name has to outlive a power loss, and SQLite does not say so when the directory can't be synced.
+            log.touch(mode=0o600)
+            sync_directory(self._path.parent)
         self._connection = self._engine.connect()
         if is_fresh(self._connection, self._path):
             self._create()
@@ -234,6 +252,16 @@ class SqliteLog:
             driver: Any = self._connection.connection.driver_connection
             driver.execute(f"PRAGMA incremental_vacuum({min(surplus, FREE_PAGES_A_STEP)})").fetchall()
         return bool(surplus > 0)
+
+    def _checkpoint_when_due(self, data_bytes: int = 0) -> None:
+        """Move the write-ahead log into the file once in a while. A sync that fails here is as final as any other.
+
+        :param data_bytes: roughly what has just been written, so that nobody need be asked how long the log is.
+        """
+        self._pages_written += _PAGES_A_TRANSACTION + data_bytes // _BYTES_A_PAGE
+        if self._pages_written >= CHECKPOINT_PAGES:
+            self._execute("PRAGMA wal_checkpoint(PASSIVE)").all()
+            self._pages_written = 0
 
     def _execute(self, text: str, parameters: tuple[Any, ...] = ()) -> Any:
         return self._connection.exec_driver_sql(text, parameters)

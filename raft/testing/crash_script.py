@@ -8,15 +8,17 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 from unittest.mock import patch
 
-from raft.core.model import Boundary, Entry
+from raft.core.model import Boundary, Entry, HardState
+from raft.errors import StorageFailed
 from raft.ports.machine import Capture, StateMachine
+from raft.ports.storage import WriteBatch
 from raft.runtime.snapshotter import restore
-from raft.storage import engine
+from raft.storage import engine, sqlite
 from raft.storage.snapshots import FileSnapshots
 from raft.storage.sqlite import SqliteLog
 from raft.testing.crash_plan import CONFIGURATION, Apply, Arrive, Compact, Hold, Operation, Put, Release, Reopen, Write, plan
@@ -24,6 +26,9 @@ from raft.testing.recording import MARKS
 
 CHECKPOINT_PAGES = 48
 """Pages of the write-ahead log after which the recorded log is checkpointed: few, so that a short recording holds many checkpoints."""
+
+TERM_AFTER_FAILURE = 1 << 20
+"""A term that no plan reaches."""
 
 
 class Machine(StateMachine, Protocol):
@@ -104,6 +109,11 @@ class Node:
                 self._open()
         return 0
 
+    def insist(self) -> None:
+        """Ask a log that has failed for one thing more. Whatever it does not refuse is acknowledged, and so gives it away."""
+        with suppress(StorageFailed):
+            self.step(Write(WriteBatch(HardState(TERM_AFTER_FAILURE))))
+
     def close(self) -> None:
         """Release everything."""
         if self._held is not None:
@@ -159,9 +169,9 @@ def picture_of(subject: Subject, entries: Sequence[Entry]) -> bytes:
         return b"".join(pieces)
 
 
-def pragmas(**values: tuple[str, str | int]) -> AbstractContextManager[object]:
-    """Other pragmas for ``log.db``: by name the value to set and the one to read back."""
-    changed = tuple((name, *values.get(name, (value, expected))) for name, value, expected in engine.PRAGMAS)
+def _synchronous(value: str, expected: int) -> AbstractContextManager[object]:
+    """``log.db`` with another ``synchronous`` than the library sets."""
+    changed = tuple(("synchronous", value, expected) if pragma[0] == "synchronous" else pragma for pragma in engine.PRAGMAS)
     return patch.object(engine, "PRAGMAS", changed)
 
 
@@ -181,6 +191,17 @@ def _statement_by_statement(_log: SqliteLog) -> Iterator[None]:
     yield
 
 
+_guarded = SqliteLog._guarded  # noqa: SLF001 - a fault has to get inside
+
+
+@contextmanager
+def _forgetful(log: SqliteLog, operation: str) -> Iterator[None]:
+    """The log forgets that a sync has failed."""
+    log._failure = None  # noqa: SLF001 - as above
+    with _guarded(log, operation):
+        yield
+
+
 @contextmanager
 def planted(subject: Subject, mutant: str) -> Iterator[None]:
     """The node with a deliberate fault: one of the library's storage, or one that the subject's machine offers.
@@ -191,8 +212,9 @@ def planted(subject: Subject, mutant: str) -> Iterator[None]:
     faults: dict[str, AbstractContextManager[object]] = {
         "": every,
         "M05": patch.object(sys.modules[__name__], "Node", _EarlyNode),
-        "M26-normal": pragmas(wal_autocheckpoint=(str(CHECKPOINT_PAGES), CHECKPOINT_PAGES), synchronous=("NORMAL", 1)),
-        "M26-off": pragmas(wal_autocheckpoint=(str(CHECKPOINT_PAGES), CHECKPOINT_PAGES), synchronous=("OFF", 0)),
+        "M26-normal": _synchronous("NORMAL", 1),
+        "M26-off": _synchronous("OFF", 0),
+        "M27": patch.object(SqliteLog, "_guarded", _forgetful),
         "no-transaction": patch.object(SqliteLog, "_transaction", _statement_by_statement),
         "snapshot-unsynced": patch("raft.storage.snapshots.os.fsync", lambda _file: None),
     }
@@ -205,10 +227,16 @@ def main(arguments: Sequence[str]) -> None:
     name, role, seed, directory, *rest = arguments
     subject = load_subject(name)
     chosen = plan(role, int(seed), subject.command)
-    with pragmas(wal_autocheckpoint=(str(CHECKPOINT_PAGES), CHECKPOINT_PAGES)), planted(subject, rest[0] if rest else ""):
+    with patch.object(sqlite, "CHECKPOINT_PAGES", CHECKPOINT_PAGES), planted(subject, rest[0] if rest else ""):
         node = Node(subject, Path(directory), chosen.committed)
         for operation in chosen.operations:
-            node.step(operation)
+            try:
+                node.step(operation)
+            except BaseException:
+                if isinstance(operation, Write | Put):
+                    node.insist()
+                node.log.close()
+                raise
         node.close()
 
 

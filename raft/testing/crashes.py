@@ -29,7 +29,7 @@ from raft.storage.snapshots import FileSnapshots
 from raft.storage.sqlite import SqliteLog
 from raft.testing.crash_plan import ROLES, Plan, State, after, plan
 from raft.testing.crash_script import Subject, load_subject
-from raft.testing.images import CLASSES, POWER, POWER_VARIANTS, Image, choose, images, places
+from raft.testing.images import CLASSES, POWER, POWER_VARIANTS, Image, Place, choose, images, places
 from raft.testing.recording import Event, Marked, NoRecorder, build, record
 
 CELLS = "raft.testing.cells:CellsSubject"
@@ -47,32 +47,36 @@ class Recording:
     seed: int
     subject: Subject
     events: list[Event]
+    complaint: str
     states: list[State]
     fingerprints: list[str]
     terms: list[int]
 
 
-def record_script(library: Path, workspace: Path, role: str, *, seed: int = 1, subject: str = CELLS, mutant: str = "") -> Recording:
+def record_script(
+    library: Path, workspace: Path, role: str, *, seed: int = 1, subject: str = CELLS, mutant: str = "", fail_sync: int = 0
+) -> Recording:
     """Run the script of a role under the recorder.
 
     :param subject: which machine (:func:`raft.testing.crash_script.load_subject`).
     :param mutant: a fault to plant.
+    :param fail_sync: which sync fails, counted from 1; the script ends there. 0 for none.
     """
     directory = workspace / f"{role}-live"
     directory.mkdir()
     command = [sys.executable, "-m", "raft.testing.crash_script", subject, role, str(seed), str(directory), mutant]
-    events = record(library, command, directory)
+    events, complaint = record(library, command, directory, fail_sync=fail_sync)
     shutil.rmtree(directory)
     loaded = load_subject(subject)
     chosen = plan(role, seed, loaded.command)
     marks = [int(event.text) for event in events if isinstance(event, Marked)]
-    if len(marks) != len(chosen.operations):
+    if len(marks) != len(chosen.operations) and not fail_sync:
         raise CrashFailed(f"{role}: {len(marks)} of {len(chosen.operations)} operations were acknowledged")
     states = [State()]
-    for operation, proven in zip(chosen.operations, marks, strict=True):
+    for operation, proven in zip(chosen.operations, marks, strict=False):
         states.append(after(states[-1], operation, proven))
     fingerprints = _fingerprints(loaded, chosen, workspace / f"{role}-reference")
-    return Recording(role, seed, loaded, events, states, fingerprints, [0, *(entry.term for entry in chosen.committed)])
+    return Recording(role, seed, loaded, events, complaint, states, fingerprints, [0, *(entry.term for entry in chosen.committed)])
 
 
 def _fingerprints(subject: Subject, chosen: Plan, directory: Path) -> list[str]:
@@ -197,10 +201,24 @@ class Summary:
 
 
 def crash(
-    recording: Recording, workspace: Path, summary: Summary, *, count: int, seed: int, failures_max: int, only: Sequence[str] = CLASSES
+    recording: Recording,
+    workspace: Path,
+    summary: Summary,
+    *,
+    count: int,
+    seed: int,
+    failures_max: int,
+    only: Sequence[str] = CLASSES,
+    among: dict[str, list[Place]] | None = None,
 ) -> None:
-    """Make and check that many images of one recording; stops after ``failures_max`` wrong ones."""
-    found = {kind: wanted if kind in only else [] for kind, wanted in places(recording.events).items()}
+    """Make and check that many images of one recording.
+
+    :param failures_max: stops after that many wrong ones.
+    :param only: of these classes.
+    :param among: of these places; when absent of all there are.
+    """
+    everywhere = places(recording.events) if among is None else among
+    found = {kind: wanted if kind in only else [] for kind, wanted in everywhere.items()}
     for kind, wanted in found.items():
         summary.possible[recording.role, kind] += len(wanted)
     drawn = choose(found, count, random.Random(f"{recording.role}/{seed}"))  # noqa: S311 - images that can be made again

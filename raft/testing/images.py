@@ -53,7 +53,7 @@ class Image(NamedTuple):
 class _File:
     """One file, whatever its names: what is durable, what was written since, and what a living system shows."""
 
-    durable: bytes = b""
+    durable: bytearray = field(default_factory=bytearray)
     current: bytearray = field(default_factory=bytearray)
     pending: list[Wrote | Truncated] = field(default_factory=list)
 
@@ -62,15 +62,18 @@ class _File:
         self.pending.append(event)
 
     def sync(self) -> None:
-        self.durable = bytes(self.current)
+        for event in self.pending:
+            _change(self.durable, event)
+        self.pending.clear()
+
+    def fail_to_sync(self) -> None:
+        """The system shows what was written, takes it for clean, and will never write it: a later sync succeeds without it."""
         self.pending.clear()
 
     def after_power_loss(self, chance: float, chosen: random.Random) -> bytes:
-        """Sector by sector a prefix of the pending writes; of the truncations any."""
-        if not self.pending or chance == 0.0:
-            return self.durable
-        if chance == 1.0:
-            return bytes(self.current)
+        """Sector by sector a prefix of the pending writes; of the truncations any. Nothing of them for chance 0, all for 1."""
+        if chance == 0.0:
+            return bytes(self.durable)
         found = bytearray(self.durable)
         reached: dict[int, int] = {}
         for number, event in enumerate(self.pending):
@@ -81,7 +84,7 @@ class _File:
             for piece in _sectors(event):
                 sector = piece.offset // SECTOR_BYTES
                 if sector not in reached:
-                    reached[sector] = len(self.pending) if chosen.random() < chance else chosen.randrange(number + 1)
+                    reached[sector] = len(self.pending) if chosen.random() < chance else number + chosen.randrange(2)
                 if number < reached[sector]:
                     _change(found, piece)
         return bytes(found)
@@ -168,12 +171,13 @@ class Playback:
             found.change(Truncated(event.descriptor, 0))
 
     def _synced(self, event: Synced) -> None:
-        if event.failed:
-            return
         found = self._open[event.descriptor]
         if isinstance(found, _File):
-            found.sync()
-        else:
+            if event.failed:
+                found.fail_to_sync()
+            else:
+                found.sync()
+        elif not event.failed:
             self._sync_names(found)
 
     def _sync_names(self, directory: str) -> None:

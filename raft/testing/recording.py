@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
+from typing import NamedTuple
 
 _SOURCE = Path(__file__).with_name("recorder.c")
 _RECORD = Struct("=c3xiqqqq")
@@ -118,11 +119,18 @@ def build(directory: Path) -> Path:
     return library
 
 
-def record(library: Path, command: Sequence[str], directory: Path, *, fail_sync: int = 0) -> list[Event]:
+class Recorded(NamedTuple):
+    """What a program did, and what it said when it failed (empty when it did not)."""
+
+    events: list[Event]
+    complaint: str
+
+
+def record(library: Path, command: Sequence[str], directory: Path, *, fail_sync: int = 0) -> Recorded:
     """Run a program to its end and return what it did below ``directory``.
 
     :param fail_sync: which sync fails, counted from 1; 0 for none.
-    :raises ProgramFailed: when it does not end well.
+    :raises ProgramFailed: when it fails although no sync was made to.
     """
     target = directory.with_name(directory.name + ".record")
     environment = {
@@ -134,10 +142,10 @@ def record(library: Path, command: Sequence[str], directory: Path, *, fail_sync:
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
+    if result.returncode and not fail_sync:
         raise ProgramFailed(f"{' '.join(command)} ended with status {result.returncode}: {result.stderr.strip()}")
     try:
-        return _decode(target.read_bytes(), str(directory))
+        return Recorded(_decode(target.read_bytes(), str(directory)), result.stderr if result.returncode else "")
     finally:
         target.unlink()
 

@@ -183,7 +183,7 @@ def crashed(tmp_path: Path) -> Callable[[], Path]:
     return make
 
 
-def test_damage_in_the_middle_of_the_write_ahead_log_is_detected(crashed: Callable[[], Path]) -> None:
+def test_st_06_damage_before_the_last_transaction_is_detected(crashed: Callable[[], Path]) -> None:
     """SQLite would forget everything behind a bad frame in silence; acknowledged batches behind it prove that it is damage."""
     size = (crashed() / "log.db-wal").stat().st_size
     frames = (size - 32) // 4120
@@ -198,7 +198,7 @@ def test_damage_in_the_middle_of_the_write_ahead_log_is_detected(crashed: Callab
             shutil.rmtree(image)
 
 
-def test_a_torn_last_transaction_is_no_damage(crashed: Callable[[], Path]) -> None:
+def test_st_06_torn_last_transaction_is_no_damage(crashed: Callable[[], Path]) -> None:
     """The last transaction may have been under way when the power went: it is dropped, and the log goes on from the one before."""
     image = crashed()
     content = bytearray((image / "log.db-wal").read_bytes())

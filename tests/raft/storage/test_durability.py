@@ -20,7 +20,7 @@ KILLS = 8
 
 
 @pytest.mark.processes
-def test_acknowledged_batches_survive_kill_nine(tmp_path: Path) -> None:
+def test_st_01_acknowledged_batches_survive_kill_nine(tmp_path: Path) -> None:
     """A writer is killed at random moments, again and again over one file; nothing that it had acknowledged is ever missing or different."""
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
@@ -64,7 +64,7 @@ def _run_and_kill(directory: Path, seed: int, lines: int) -> tuple[tuple[int, ..
     return acknowledged, terms
 
 
-def test_every_crash_image_of_the_tail_opens(tmp_path: Path) -> None:
+def test_st_06_torn_tails_of_every_length_open(tmp_path: Path) -> None:
     """Whatever part of the last transaction reached the disk, the log opens with all earlier batches; the last is there whole or not at all."""
     live = tmp_path / "live"
     live.mkdir()
@@ -130,7 +130,7 @@ def _mixed(random_source: random.Random, before: bytes, after: bytes) -> bytes:
     return b"".join((after if random_source.random() < chance else before)[start : start + 512] for start in sectors)
 
 
-def test_an_interrupted_compaction_is_finished(tmp_path: Path) -> None:
+def test_st_12_an_interrupted_compaction_is_finished(tmp_path: Path) -> None:
     """A crash between the boundary and the removal of what lies before it leaves dead rows, which load() skips and removes."""
     live, image = tmp_path / "live", tmp_path / "image"
     live.mkdir()

@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Iterator[SqliteLog]:
     log.close()
 
 
-def test_pragmas_hold_on_every_connection(tmp_path: Path) -> None:
+def test_st_14_pragmas_hold_on_every_connection(tmp_path: Path) -> None:
     """Each connection that the pool opens has every pragma, also one that replaces another."""
     SqliteLog(tmp_path).close()
     engine = open_engine(tmp_path / "log.db")
@@ -47,7 +47,7 @@ def test_a_pragma_that_does_not_hold_is_an_error(tmp_path: Path) -> None:
     assert "PRAGMA auto_vacuum is 0" in str(error)
 
 
-def test_a_second_connection_is_impossible(store: SqliteLog, tmp_path: Path) -> None:
+def test_st_14_a_second_connection_is_impossible(store: SqliteLog, tmp_path: Path) -> None:
     """The pool has one connection, and SQLite refuses that of anybody else."""
     with pytest.raises(Exception, match="QueuePool limit"):
         store._engine.connect()
@@ -56,7 +56,7 @@ def test_a_second_connection_is_impossible(store: SqliteLog, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("found", "accepted"), [((3, 40, 1), False), ((3, 51, 2), False), ((3, 51, 3), True), ((3, 53, 0), True), ((4, 0, 0), True)])
-def test_old_libraries_are_refused(found: tuple[int, int, int], accepted: bool) -> None:
+def test_st_14_old_libraries_are_refused(found: tuple[int, int, int], accepted: bool) -> None:
     """The error names the version found and the one needed."""
     if accepted:
         require_library(found)
