@@ -14,6 +14,10 @@ from service.store import files
 from service.store.inspection import StateReport, inspect_state
 
 MARK_RECORD = "recovery"
+REMOVED_RECORD = "removed"
+"""Kept by a node that the cluster has removed; it takes part no more."""
+ADDRESSES_RECORD = "addresses"
+"""Kept by a node that was added later: where it was told that the others are."""
 
 
 class DataUnusable(KvorumError):
@@ -100,6 +104,8 @@ def inspect(path: Path) -> Inspection:
         _read_state(found)
     except (RaftError, OSError) as error:
         raise DataUnusable(f"{path} can't be inspected: {error}") from error
+    if REMOVED_RECORD in log.records:
+        found.notes.append("the cluster has removed this node")
     for snapshot in found.snapshots:
         if snapshot.problem:
             index = snapshot.boundary.index if snapshot.boundary is not None else 0

@@ -20,7 +20,7 @@ from raft.storage.amendment import amend
 from raft.storage.directory import sync_directory
 from raft.storage.sqlite import FILE_NAME
 from service.agent.identity import CLUSTER_RECORD, Cluster, FormedMember
-from service.offline.directory import MARK_RECORD, DataUnusable, Inspection, Mark
+from service.offline.directory import ADDRESSES_RECORD, MARK_RECORD, REMOVED_RECORD, DataUnusable, Inspection, Mark
 
 MARK_FORMAT = 1
 _FILES = (FILE_NAME, FILE_NAME + "-wal")
@@ -54,6 +54,8 @@ def plan(found: Inspection, address: str | None, cluster_id: str, at: str) -> Pl
         raise DataUnusable(f"{found.path} belongs to no cluster: there is nothing to recover in it")
     if found.unfinished:
         raise DataUnusable(f"{found.path} is in the middle of installing a snapshot: start the node once, stop it, and come back")
+    if REMOVED_RECORD in log.records:
+        raise DataUnusable(f"the cluster has removed {found.identity.name}: its data may have ended long before the cluster did")
     old, me = log.configuration, found.identity
     known = next((member for member in old.members if member.id == me.incarnation), None)
     if known is None and address is None:
@@ -81,6 +83,8 @@ def carry_out(plan: Plan) -> None:
     """
     entry = Entry(plan.mark.index, plan.mark.term, EntryKind.CONFIGURATION, encode_configuration(Configuration(voters=(plan.member,))))
     records = {CLUSTER_RECORD: msgspec.json.encode(plan.cluster), MARK_RECORD: msgspec.json.encode(plan.mark)}
+    if ADDRESSES_RECORD in plan.inspection.log.records:
+        records[ADDRESSES_RECORD] = b"{}"
     try:
         _back_up(plan.inspection.path, plan.backup)
         amend(plan.inspection.path, WriteBatch(plan.hard_state, (entry,)), records)

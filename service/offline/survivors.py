@@ -22,7 +22,7 @@ def check_comparable(inspections: Sequence[Inspection]) -> None:
             raise DataUnusable(f"{one.path} belongs to no cluster: there is nothing to recover in it")
     first = inspections[0]
     for number, one in enumerate(inspections):
-        if one.cluster != first.cluster:
+        if _cluster(one) != _cluster(first):
             raise DataUnusable(f"{one.path} is of cluster {_cluster(one)}, {first.path} of cluster {_cluster(first)}")
         for other in inspections[:number]:
             if one.identity == other.identity:

@@ -10,7 +10,7 @@ import pytest
 import requests
 from cluster import Cluster, Node, wait_until
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(180)]
 
 OLD_NODES_RUN_SECONDS = 3.0
 """Several election timeouts, in which the old nodes find each other and elect a leader of their own."""

@@ -190,6 +190,24 @@ def test_refused_directories(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert unchanged(before, path)
 
 
+def test_node_that_was_added_or_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A node that was added later forgets where the others were; one that the cluster has removed is no survivor."""
+    path = data_directory(tmp_path / "n1", cluster=Cluster("c1", []), configurations={1: cluster_of().configuration()})
+    store = SqliteLog(path)
+    store.put("addresses", b'{"id-of-n2": "127.0.0.1:9"}')
+    store.close()
+    assert recover(path, "--yes") == 0
+    assert inspect_log(path).records["addresses"] == b"{}"
+    removed = data_directory(tmp_path / "removed")
+    store = SqliteLog(removed)
+    store.put("removed", b"true")
+    store.close()
+    before = contents(removed)
+    assert recover(removed, "--yes") == 3
+    assert "has removed n1" in capsys.readouterr().err
+    assert unchanged(before, removed)
+
+
 def test_compared_directories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The directory that loses less is named and the other refused; of two clusters or twice one node nothing is compared."""
     short = data_directory(tmp_path / "n1", terms=(1, 1, 1, 2))
