@@ -139,13 +139,13 @@ class RaftConfig:
         return self.election_timeout_ms // self.tick_ms
 
     @property
-    def lease_us(self) -> int:
-        """How long a leader may rely on a round of heartbeats, in microseconds from its sending.
+    def lease_ns(self) -> int:
+        """How long a leader may rely on a round of heartbeats, in nanoseconds from its sending.
 
         Followers promise ``election_ticks``. The first of them may come right after the promise, and a late one just before the next: two
         ticks say nothing. The rest is what passes at least on a follower's clock, and it is cut by how much faster that may run.
         """
-        return max(0, self.election_ticks - 2) * self.tick_ms * 10 * (100 - self.lease_drift_percent)
+        return max(0, self.election_ticks - 2) * self.tick_ms * 10_000 * (100 - self.lease_drift_percent)
 
     def _out_of_range(self) -> tuple[str, ...]:
         problems = []

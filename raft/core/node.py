@@ -88,8 +88,8 @@ class RaftNode:
 
     @property
     def round_begun(self) -> int:
-        """Leader only: the last round of heartbeats, counted from 1 in each term. Its messages leave with the next Ready, or have left."""
-        return self.state.reads.round
+        """The leader's last round of heartbeats, counted from 1 in each term; 0 at others. Its messages leave with the next Ready, or have left."""
+        return self.state.reads.round if self.state.role is Role.LEADER else 0
 
     @property
     def round_for_lease(self) -> int:

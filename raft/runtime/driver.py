@@ -20,6 +20,7 @@ from raft.ports.storage import LogStore, SnapshotSink
 from raft.ports.transport import Transport
 from raft.runtime.applier import Applied, Applier
 from raft.runtime.disk import Disk
+from raft.runtime.lease import Lease, Pauses
 from raft.runtime.proposals import Batch, Proposals, Settle
 from raft.runtime.reads import Read, Reads
 from raft.runtime.snapshotter import Snapshotter
@@ -56,6 +57,9 @@ class Driver:
         self.proposals = Proposals(config.election_timeout_ms / 1000)
         self.reads = Reads(config.election_timeout_ms / 1000)
         self.transfers = Transfers()
+        self._lease = Lease(config.lease_ns)
+        self._pauses = Pauses(config.election_timeout_ms * 1_000_000)
+        self.lease_reads = 0
         self.disk = Disk(log_store, self.loop, self._durable, fail)
         self.applier = Applier(snapshotter.machine, self.loop, self._applied, fail)
         self._transport = transport
@@ -160,14 +164,27 @@ class Driver:
         self._addresses = {**addresses, **self._addresses}
         self._connect()
 
-    def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None) -> Read | None:
-        """Ask for a linearizable read; ``settle`` gets the applied index once local reads are as new as that, or an error."""
+    def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None, *, lease: bool = False) -> Read | None:
+        """Ask for a linearizable read; ``settle`` gets the applied index once local reads are as new as that, or an error.
+
+        :param lease: whether the lease will do, while this node holds it. Then nobody is asked, and ``settle`` may be called before this returns.
+        """
         if self._turned_away(settle):
             return None
         read = Read(settle, self._deadline(timeout))
-        self.reads.add(read)
-        self.schedule()
+        if lease and self.holds_lease:  # first the lease, then the commit index: it is at least what it was at the moment of the check
+            self.lease_reads += 1
+            log = self.node.state.log
+            self.reads.grant(read, log.commit, log.applied)
+        else:
+            self.reads.add(read)
+            self.schedule()
         return read
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether this node leads and nobody else can at this moment."""
+        return not self._stopped and self._lease.is_held(self.node.term, self.node.round_for_lease)
 
     def schedule(self) -> None:
         """Something has happened: take a turn at the end of this round of the loop."""
@@ -283,6 +300,8 @@ class Driver:
         self._next_tick = max(self._next_tick + self._tick_seconds, now)
         self._tick_handle = self.loop.call_at(self._next_tick, self._tick)
         try:
+            if self._pauses.ended():
+                self.node.lose_time()
             if not self._would_stand:
                 self.node.tick()
         except RaftError as error:
@@ -315,6 +334,7 @@ class Driver:
         except RaftError as error:
             self._fail(error)
             return
+        self._lease.sending(self.node.term, self.node.round_begun)
         self._send(ready.messages)
         self._persist(ready)
         if ready.committed:

@@ -80,10 +80,14 @@ class Reads:
             self._held.extend(reads)
             return
         for read in reads:
-            if state.index <= applied:
-                read.settle(applied)
-            else:
-                heappush(self._confirmed, (state.index, next(self._order), read))
+            self.grant(read, state.index, applied)
+
+    def grant(self, read: Read, index: int, applied: int) -> None:
+        """A read may be served as soon as the state machine has reached ``index``; it has ``applied``."""
+        if index <= applied:
+            read.settle(applied)
+        else:
+            heappush(self._confirmed, (index, next(self._order), read))
 
     def applied(self, index: int) -> None:
         """The state machine holds everything up to ``index``."""

@@ -146,6 +146,11 @@ class RaftServer:
         return None if self._driver is None or self._driver.stopped else self._driver.node.leader
 
     @property
+    def holds_lease(self) -> bool:
+        """Whether this node leads and may serve reads at this moment without asking anybody."""
+        return self._driver is not None and self._driver.holds_lease
+
+    @property
     def silence_seconds(self) -> float:
         """How long ago the leader was heard of, to the tick; 0 when this node leads. Meaningless while no leader is known."""
         state = self.driver.node.state
@@ -179,16 +184,18 @@ class RaftServer:
         future: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
         return await _answer(future, self.driver.propose(list(commands), _resolver(future), within))
 
-    async def barrier(self, within: float | None = None) -> int:
+    async def barrier(self, within: float | None = None, *, lease: bool = False) -> int:
         """Wait until reads of the local machine are linearizable: they see everything acknowledged before this call.
 
         :param within: seconds, to the tick; by default the setting ``proposal_timeout_ms``.
+        :param lease: whether the leader's lease will do, if this node has it: then nobody is asked, and it must be true that no two clocks drift
+            apart by more than the setting ``lease_drift_percent``.
         :returns: the applied index.
         :raises NotLeader: at once, naming the leader, when this node does not lead and the setting ``forwarding`` is 0.
         :raises Rejected: when no leader confirmed it in time.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        return await _answer(future, self.driver.read(_resolver(future), within))
+        return await _answer(future, self.driver.read(_resolver(future), within, lease=lease))
 
     async def change(self, wanted: Change, within: float | None = None) -> None:
         """Change the membership, at the leader, and wait until the change is committed and applied here.

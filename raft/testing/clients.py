@@ -99,11 +99,12 @@ class Clients:
         if self._world.rng.random() < 0.4:
             node = next((other for other in self._world.nodes.values() if other.leads and other.reachable), node)
         if node is not None:
-            self.read(node)
+            self.read(node, lease=self._world.rng.random() < self._plan.lease_reads)
 
-    def read(self, node: "SimulatedNode") -> int:
+    def read(self, node: "SimulatedNode", *, lease: bool = False) -> int:
         """Begin a linearizable read at a node.
 
+        :param lease: whether the lease will do, where the node leads and has it.
         :returns: its context.
         """
         world = self._world
@@ -112,7 +113,7 @@ class Clients:
         self.reads[context] = PendingRead(node.id, world.checkers.floor)
         world.trace.record(world.now, node.id, "reads", context)
         try:
-            node.read(context)
+            node.read(context, lease=lease)
         except Rejected:
             self.read_refused(context)
         else:

@@ -61,6 +61,8 @@ class Plan:
     commands_max: int
     command_bytes_max: int
     read_every_ms: int
+    lease_reads: float
+    """The part of the reads that rely on the leader's lease; none where clocks differ by more than it allows for."""
     transfer_every_ms: int
     change_every_ms: int
 
@@ -73,6 +75,8 @@ def draw_plan(rng: random.Random) -> Plan:
     base_ms = config.election_timeout_ms
     slow = rng.random() < 0.4
     skewed = rng.random() < 0.3
+    # A leader whose clock is slow, among followers whose clocks are not: as far apart as the lease allows for, or alike.
+    slowest = rng.choice((1.0, 1.0 - config.lease_drift_percent / 100))
     churn = rng.random() < 0.35
     spares = rng.randint(1, 3) if churn else 0
     return Plan(
@@ -82,7 +86,7 @@ def draw_plan(rng: random.Random) -> Plan:
         survivors=nodes + spares if churn or rng.random() < 0.6 else rng.randint(majority, nodes),
         config=config,
         duration_ms=60_000,
-        rates=tuple(round(2 ** rng.uniform(-1, 1), 2) if skewed else 1.0 for _ in range(nodes + spares)),
+        rates=tuple(round(2 ** rng.uniform(-1, 1), 2) if skewed else rng.choice((slowest, 1.0)) for _ in range(nodes + spares)),
         latency_ms_max=rng.choice((2, 10, 10, 40)),
         slow_chance=rng.choice((0.01, 0.05, 0.2, 0.5)) if slow else 0.0,
         slow_ms_max=int(base_ms * rng.choice((0.5, 1, 3, 10))),
@@ -109,7 +113,8 @@ def draw_plan(rng: random.Random) -> Plan:
         propose_every_ms=rng.choice((80, 200, 300)),
         commands_max=rng.choice((1, 1, 3, 8)),
         command_bytes_max=rng.choice((0, 0, 30, 300)),
-        read_every_ms=rng.choice((150, 400)) if rng.random() < 0.8 else 0,
+        read_every_ms=rng.choice((50, 150, 400)) if rng.random() < 0.8 else 0,
+        lease_reads=0.0 if skewed else rng.choice((0.5, 0.9)),
         transfer_every_ms=rng.choice((1_500, 5_000)) if rng.random() < 0.35 else 0,
         change_every_ms=base_ms * rng.choice((1, 4, 10)) if churn else 0,
     )
@@ -124,6 +129,7 @@ def _draw_config(rng: random.Random) -> RaftConfig:
         tick_ms=tick_ms,
         heartbeat_ms=heartbeat_ms,
         election_timeout_ms=election_timeout_ms,
+        lease_drift_percent=rng.choice((10, 30, 50)),
         append_bytes_max=append_bytes_max,
         # One entry a message and one message at a time would need more than the time that a healed cluster has for a long backlog.
         inflight_appends_max=rng.choice((1, 2, 8, 64)) if append_bytes_max > 1 else rng.choice((8, 64)),

@@ -13,6 +13,7 @@ from raft.core.model import Boundary, Entry
 from raft.core.node import RaftNode
 from raft.core.ready import Appended, LeaderChanged, PeerContact, ReadState, Ready, RoleChanged
 from raft.core.roles import Role
+from raft.runtime.lease import Lease, Pauses
 from raft.testing.disk import Disk
 from raft.testing.machine import Machine, State
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 NOBODY = 0
 """The context of what nobody waits for."""
+
+
+MS = 1_000_000
+"""A millisecond in nanoseconds."""
 
 
 class Batch(NamedTuple):
@@ -60,6 +65,8 @@ class SimulatedNode:
         self._reads: list[ReadState] = []
         self._applying = self._turning = self._compacting = False
         self._stored: tuple[Boundary, State] | None = None
+        self._lease = Lease(self._plan.config.lease_ns, self._clock_ns)
+        self._pauses = Pauses(self._plan.config.election_timeout_ms * MS, self._clock_ns)
 
     # -- life and death -------------------------------------------------------------------------------------------------------------------
 
@@ -152,10 +159,17 @@ class SimulatedNode:
             self.core.propose(commands, context)
             self._step_done()
 
-    def read(self, context: int) -> None:
-        """A client reads here. :raises Rejected: as the core does."""
-        if self.core is not None:
-            self.core.read(context)
+    def read(self, context: int, *, lease: bool = False) -> None:
+        """A client reads here, and the lease may do. :raises Rejected: as the core does."""
+        core = self.core
+        if core is None:
+            return
+        if lease and self._lease.is_held(core.term, core.round_for_lease):
+            self._world.counts["reads under the lease"] += 1
+            self._confirmed(ReadState(context, core.state.log.commit))
+            self._serve_reads()
+        else:
+            core.read(context)
             self._step_done()
 
     def transfer(self, target: str) -> None:
@@ -187,6 +201,8 @@ class SimulatedNode:
     def _tick(self) -> None:
         if self.core is not None:
             self._world.trace.record(self._world.now, self.id, "tick")
+            if self._pauses.ended():
+                self.core.lose_time()
             self.core.tick()
             self._world.checkers.ticked(self)
             self._after(self._world.tick_ms(self._tick_ms), self._tick)
@@ -215,8 +231,7 @@ class SimulatedNode:
         world = self._world
         world.trace.record(world.now, self.id, "ready", ready)
         world.checkers.taken(self, ready)
-        for message in ready.messages:
-            self._send(message)
+        self._send_at_once(ready)
         if self.disk.idle and not ready.must_persist:
             self._durable(ready)
         else:
@@ -234,12 +249,17 @@ class SimulatedNode:
             if read.index == 0:
                 world.clients.read_refused(read.context)
             else:
-                world.checkers.read_confirmed(self, read.context, read.index)
-                self._reads.append(read)
+                self._confirmed(read)
         if ready.reads:
             self._serve_reads()
         for observation in ready.observations:
             self._note(observation)
+
+    def _send_at_once(self, ready: Ready) -> None:
+        if self.core is not None:
+            self._lease.sending(self.core.term, self.core.round_begun)
+        for message in ready.messages:
+            self._send(message)
 
     def _send(self, message: Message) -> None:
         self._world.checkers.sent(self, message)
@@ -330,6 +350,10 @@ class SimulatedNode:
             self._world.counts["forwarded proposals applied"] += 1
             self._send(ProposeResponse(self.id, appended.origin, self.core.term, appended.context, results))
 
+    def _confirmed(self, read: ReadState) -> None:
+        self._world.checkers.read_confirmed(self, read.context, read.index)
+        self._reads.append(read)
+
     def _serve_reads(self) -> None:
         applied = self.machine.state.applied
         waiting = [read for read in self._reads if read.index > applied]
@@ -362,6 +386,10 @@ class SimulatedNode:
         self._step_done()
 
     # -- helpers --------------------------------------------------------------------------------------------------------------------------
+
+    def _clock_ns(self) -> int:
+        """What the lease is counted on: it goes on while the process is frozen, as fast as the node's ticks do otherwise."""
+        return int(self._world.now * MS * self._plan.config.tick_ms / self._tick_ms)
 
     def _after(self, delay_ms: int, action: Callable[..., None], *arguments: object) -> None:
         """Schedule something that this life of the process does."""

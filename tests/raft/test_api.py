@@ -52,7 +52,7 @@ def test_signatures_of_the_server() -> None:
         "observe": ["observer"],
         "failure": [],
         "propose": ["commands", "within"],
-        "barrier": ["within"],
+        "barrier": ["within", "lease"],
         "change": ["wanted", "within"],
         "know": ["addresses"],
         "transfer": ["target", "within"],
