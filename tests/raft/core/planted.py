@@ -7,14 +7,27 @@ from unittest.mock import patch
 
 from raft.core import elections, follower, leader, quorum, replication
 from raft.core.log import RaftLog
-from raft.core.messages import AppendRejected, HeartbeatResponse, InstallSnapshot, Message, PreVoteRequest, PreVoteResponse, TimeoutNow, VoteRequest
-from raft.core.model import Entry, NodeId
+from raft.core.messages import (
+    AppendAccepted,
+    AppendRejected,
+    AppendRequest,
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    Message,
+    PreVoteRequest,
+    PreVoteResponse,
+    TimeoutNow,
+    VoteRequest,
+)
+from raft.core.model import Entry, HardState, NodeId
 from raft.core.node import RaftNode
 from raft.core.progress import Progress, ProgressState
 from raft.core.quorum import VoteResult
 from raft.core.ready import LeaderChanged
 from raft.core.roles import Role
 from raft.core.state import State
+from raft.storage.memory import MemoryLog
 from raft.testing.mutants import Mutant
 
 
@@ -85,9 +98,22 @@ def _take_what_is_for_others(node: RaftNode, message: Message) -> None:
     _step(node, replace(message, to=node.node_id))
 
 
+def _take_what_is_old(node: RaftNode, message: Message) -> None:
+    late = isinstance(message, AppendRequest | Heartbeat | InstallSnapshot) and message.term < node.term
+    _step(node, replace(message, term=node.term) if late else message)
+
+
+_init = State.__init__
+
+
+def _forget_the_term(state: State, **arguments: Any) -> None:
+    _init(state, **(arguments | {"hard_state": HardState()}))
+
+
 # -- replication --------------------------------------------------------------------------------------------------------------------------
 
 _propose = RaftNode.propose
+_on_heartbeat_response = leader.on_heartbeat_response
 _leader_tick = leader.tick
 _flush = replication.flush
 _append_commands = replication.append_commands
@@ -99,6 +125,11 @@ _broadcast = replication.broadcast_heartbeat
 def _propose_twice(node: RaftNode, commands: tuple[bytes, ...], context: int) -> None:
     for _ in range(2):
         _propose(node, commands, context)
+
+
+def _take_contact_for_agreement(state: State, message: HeartbeatResponse) -> None:
+    leader.on_accepted(state, AppendAccepted(message.sender, message.to, message.term, state.log.last_index))
+    _on_heartbeat_response(state, message)
 
 
 def _beat_every_tick(state: State) -> None:
@@ -205,6 +236,11 @@ def _hand_over_to_anybody(state: State, target: NodeId) -> None:
         replication.hand_over_when_ready(state, state.progress[target])
 
 
+def _wait_for_ever(state: State) -> None:
+    state.transfer_elapsed = 0
+    _leader_tick(state)
+
+
 def _append_during_a_transfer(state: State, *arguments: Any) -> None:
     with patch.object(state, "transfer_target", None):
         _append_commands(state, *arguments)
@@ -235,10 +271,14 @@ FAULTS: tuple[Mutant, ...] = (
     Mutant("loyal for ever", "grants no pre-vote while it has not given up its leader", ((elections, "answer_pre_vote", _never_doubt),)),
     Mutant("deaf to refusals", "learns no later term from a refusal", ((RaftNode, "_admit_later_term", _overlook_refusals),)),
     Mutant("acquaintances", "votes only for members of its own configuration", ((elections, "answer_vote", _vote_for_acquaintances),)),
+    Mutant("takes what is old", "follows leaders of earlier terms", ((RaftNode, "step", _take_what_is_old),)),
+    Mutant("term forgotten", "forgets term and vote in a restart", ((State, "__init__", _forget_the_term),)),
+    Mutant("M26 lost writes", "believes a disk that keeps nothing", ((MemoryLog, "write", _nothing),)),
     Mutant("any recipient", "takes messages that are for another server", ((RaftNode, "step", _take_what_is_for_others),)),
     Mutant("everybody", "commits only what all voters hold", ((quorum, "majority", lambda voters: voters),)),
     Mutant("a minority", "commits what half of the voters hold, or fewer", ((quorum, "majority", lambda voters: max(1, voters // 2)),)),
     Mutant("forwards twice", "sends a proposal to the leader twice", ((RaftNode, "propose", _propose_twice),)),
+    Mutant("contact is agreement", "counts whoever answers a heartbeat", ((leader, "on_heartbeat_response", _take_contact_for_agreement),)),
     Mutant("chatty", "sends heartbeats at every tick", ((leader, "tick", _beat_every_tick),)),
     Mutant("commit kept secret", "announces no commit index when idle", ((replication, "broadcast_heartbeat", _announce_no_commit),)),
     Mutant("slowest first", "sends nothing while one window is full", ((replication, "flush", _wait_for_the_slowest),)),
@@ -255,6 +295,8 @@ FAULTS: tuple[Mutant, ...] = (
     Mutant("term of a snapshot", "takes over the term of a snapshot", ((follower, "on_snapshot", _take_the_term_too),)),
     Mutant("stays in snapshot", "leaves no snapshot on an acknowledgement", ((leader, "on_accepted", _stay_in_snapshot),)),
     Mutant("quiet follower", "leaves reads waiting when the leader changes", ((State, "follow", _follow_quietly),)),
+    Mutant("reads kept", "refuses no reads when it steps down", ((State, "_refuse_reads", _nothing),)),
+    Mutant("no end of a transfer", "waits for the target of a transfer for ever", ((leader, "tick", _wait_for_ever),)),
     Mutant("no hand-over", "never tells the target to campaign", ((replication, "hand_over_when_ready", _nothing),)),
     Mutant("hand-over at once", "does not wait until the target is up to date", ((replication, "hand_over_when_ready", _hand_over_at_once),)),
     Mutant("any target", "hands over to whoever is named", ((leader, "transfer", _hand_over_to_anybody),)),

@@ -48,6 +48,7 @@ def test_re_02_a_commit_is_a_durable_majority() -> None:
     for node in "bc":
         cluster.hold_disk(node)
     cluster.write("a", b"x")
+    cluster.run(2 * QUICK.heartbeat_ticks)  # they answer heartbeats: contact is no acknowledgement
     assert cluster["b"].status().last_index == 2
     assert cluster["a"].status().commit_index == 1
     cluster.release_disk("b")
