@@ -13,7 +13,8 @@ class EntryKind(IntEnum):
 
     :cvar NOOP: opens a leader's term; no data. Its commit commits everything before it (paper, section 8). The machine is told the index only.
     :cvar COMMAND: a proposal; the data are its bytes, which nobody but the state machine reads.
-    :cvar CONFIGURATION: another membership; the data are those of :func:`raft.core.membership.encode_configuration`. In force once appended.
+    :cvar CONFIGURATION: another membership; the data are those of :func:`raft.core.membership.encode_configuration`. In force once appended. One
+        opens the first term of a cluster, so that a log tells it at every index.
     """
 
     NOOP = 0
