@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from raft.errors import LeadershipLost, NotLeader, ProposalTimeout, ProposalTooLarge, RaftError
@@ -15,6 +16,7 @@ from service.agent import desk as module
 from service.agent.desk import Desk
 from service.agent.machine import ObservedMachine
 from service.ipc import protocol
+from service.ipc.membership import Reply
 from service.store.changes import Changes
 
 
@@ -294,6 +296,37 @@ def test_the_state_is_told_while_the_node_stops() -> None:
             assert (node.worker.last().leader_known, node.worker.last().leading) == (False, False)
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_the_membership() -> None:
+    """What is asked about the membership is carried out while the node takes part; before and after, it is refused with the reason."""
+
+    async def answer(operation: bytes) -> Reply:
+        return 200, {"asked": operation.decode()}
+
+    async def answered(node: Node) -> tuple[int, dict[str, Any]]:
+        before = len(node.worker.sent)
+        node.ask(protocol.AskMembers(5, b"x"))
+        while not any(isinstance(sent, protocol.Members) for sent in node.worker.sent[before:]):  # noqa: ASYNC110 - the desk's task runs meanwhile
+            await asyncio.sleep(0)
+        told = next(sent for sent in node.worker.sent[before:] if isinstance(sent, protocol.Members))
+        assert told.id == 5
+        return told.status, msgspec.json.decode(told.body)
+
+    async def scenario(node: Node) -> None:
+        status, refused = await answered(node)
+        assert (status, refused["detail"], refused["outcome"]) == (503, "the cluster is not formed yet", "rejected")
+        node.reason = ""
+        node.desk.serve(node.server, answer)  # type: ignore[arg-type]  # stands in for it
+        assert await answered(node) == (200, {"asked": "x"})
+        node.desk.retire()
+        node.reason = "this node was removed"
+        status, refused = await answered(node)
+        assert (status, refused["detail"]) == (503, "this node was removed")
+        node.greet()
+        assert (node.worker.last().leader_known, node.worker.last().reason) == (False, "this node was removed")
+
+    run(scenario)
 
 
 def test_status_and_frames_without_meaning() -> None:

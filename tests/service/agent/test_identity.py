@@ -9,7 +9,19 @@ import pytest
 from raft.core.model import Boundary, HardState
 from raft.ports.storage import WriteBatch
 from raft.storage.sqlite import SqliteLog
-from service.agent.identity import FORMAT, Cluster, FormedMember, Identity, join, load_cluster, load_identity
+from service.agent.identity import (
+    FORMAT,
+    Cluster,
+    FormedMember,
+    Identity,
+    join,
+    join_later,
+    keep_removal,
+    load_addresses,
+    load_cluster,
+    load_identity,
+    was_removed,
+)
 from service.errors import ForeignDirectory
 
 MEMBERS = [FormedMember("n1", "i1", "h1:8300"), FormedMember("n2", "i2", "h2:8300")]
@@ -94,3 +106,22 @@ def test_members_are_found_by_incarnation() -> None:
     cluster = Cluster("c1", MEMBERS)
     assert cluster.member("i2") == MEMBERS[1]
     assert cluster.member("n2") is None
+
+
+def test_a_node_that_is_added_later(log: SqliteLog) -> None:
+    """It begins with an empty log and without a configuration, and keeps where the members are; one that was formed with has none to keep."""
+    assert load_addresses(log) == {}
+    join_later(log, "c1", {"i1": "h1:8300"})
+    assert load_cluster(log) == Cluster("c1", [])
+    assert log.load().boundary == Boundary()
+    assert load_addresses(log) == {"i1": "h1:8300"}
+
+
+def test_a_removal_is_kept(log: SqliteLog, tmp_path: Path) -> None:
+    """That a node was removed outlives its process."""
+    assert not was_removed(log)
+    keep_removal(log)
+    log.close()
+    reopened = SqliteLog(tmp_path)
+    assert was_removed(reopened)
+    reopened.close()

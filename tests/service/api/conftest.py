@@ -38,6 +38,7 @@ class FakeAgent:
     :ivar failing: answer every request with this kind of failure.
     :ivar mute: do not answer at all.
     :ivar drop_on_propose: break the socket when a proposal arrives, after carrying it out.
+    :ivar members: what it answers about the membership.
     :ivar frames: every frame that came, decoded.
     """
 
@@ -52,6 +53,7 @@ class FakeAgent:
         default_factory=lambda: protocol.NodeState(leader_known=True, leading=True, contact=0.0, applied=3, generation=1, quitting=False, reason="")
     )
     on_command: Callable[[commands.Command], None] = lambda _: None
+    members: tuple[int, bytes] = (200, b'{"members":[]}')
 
     def __post_init__(self) -> None:
         self._server: Any = None
@@ -132,6 +134,12 @@ class FakeAgent:
                 sock.sendall(protocol.frame(protocol.Failed([message.id], self.failing, "as the test wants it")))
             case protocol.Barrier():
                 sock.sendall(protocol.frame(protocol.BarrierPassed(message.id, self.machine.applied_index, self.machine.generation)))
+            case protocol.AskMembers() if self.failing:
+                sock.sendall(protocol.frame(protocol.Failed([message.id], self.failing, "as the test wants it")))
+            case protocol.AskMembers():
+                if self.drop_on_propose:
+                    return False
+                sock.sendall(protocol.frame(protocol.Members(message.id, *self.members)))
             case protocol.AskStatus():
                 sock.sendall(protocol.frame(protocol.Status(message.id, msgspec.to_builtins(self.report()))))
             case _:

@@ -45,6 +45,8 @@ class Double:
         self.fault: Fault | None = None
         self.status: dict[str, Any] = {}
         self.ready = (200, "ready")
+        self.members: dict[str, Any] = {"members": []}
+        self.bodies: list[bytes] = []
         self.on_put: Callable[[], None] = lambda: None
         self.index = 10
         self.lock = threading.Lock()
@@ -91,6 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.double.requests.append((self.command, self.path))
         self.double.headers.append(dict(self.headers))
+        self.double.bodies.append(body)
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         fault = self.double.take_fault()
@@ -98,11 +101,14 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault is not None:
             extra = {"X_Kvorum_Outcome": fault.outcome} if fault.outcome else {}
+            extra |= {"Content_Type": "application/problem+json"} if fault.text.startswith("{") else {}
             self.answer(fault.status, fault.text.encode(), **extra)
         elif parts.path.startswith("/v1/kv/"):
             self.kv(unquote_to_bytes(parts.path.removeprefix("/v1/kv/")), query, body)
         elif parts.path == "/v1/cluster/status":
             self.answer(200, json.dumps(self.double.status).encode())
+        elif parts.path.startswith("/v1/cluster/members"):
+            self.answer(200, json.dumps(self.double.members).encode())
         elif parts.path == "/v1/status/leader":
             self.answer(200, b'"127.0.0.1:8300"')
         elif parts.path in {"/livez", "/readyz"}:
@@ -110,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, b"")
 
-    do_GET = do_PUT = do_DELETE = do_any  # noqa: N815 - the names that http.server asks for
+    do_GET = do_PUT = do_POST = do_DELETE = do_any  # noqa: N815 - the names that http.server asks for
 
     def kv(self, key: bytes, query: dict[str, str], body: bytes) -> None:
         """The KV routes."""

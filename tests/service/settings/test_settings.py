@@ -40,6 +40,18 @@ def test_flags_win_over_environment_over_file_over_default(tmp_path: Path) -> No
     assert (settings.name, settings.workers, settings.datacenter, settings.log_level) == ("from-flag", 3, "file", "info")
 
 
+def test_whom_to_join() -> None:
+    """Peers and URLs each get their port; a scheme that is none, a port that is none, and forming a cluster at the same time are refused."""
+    assert load({"KVORUM_JOIN": "h1, h2:9, http://h3, https://h4:1/"}).join_targets == ("h1:8300", "h2:9", "http://h3:8500", "https://h4:1")
+    assert load({}).join_targets == ()
+    for value in ("ftp://h1", "h1:99999", "http://"):
+        [problem] = problems_of({"KVORUM_JOIN": value})
+        assert problem.startswith("join: ")
+        assert value in problem
+    [problem] = problems_of({"KVORUM_JOIN": "h1", "KVORUM_NAME": "n1", "KVORUM_INITIAL_CLUSTER": CLUSTER})
+    assert problem == "join: 'h1' can't be given with initial_cluster; a node forms a cluster or joins one"
+
+
 def test_every_problem_is_reported_at_once() -> None:
     """Several bad values end in one error that names each setting, its value and what is allowed."""
     problems = problems_of({"KVORUM_WORKERS": "none", "KVORUM_API_BIND": "h:99999", "KVORUM_LOG_LEVEL": "loud", "KVORUM_SPEED": "9"})
