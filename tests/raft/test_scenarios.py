@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scenarios import Level, NamedTest, catalogue, find_tests, main, missing, unknown, verdicts
 
-UNFINISHED = {"ST"}
-"""Levels that may lack tests for now; the program names them and fails all the same."""
+AWAITED = {"ST-07", "ST-11"}
+"""Scenarios that may lack a test for now; the program names them and fails all the same."""
 
 TESTED = NamedTest("EL-01", "tests/raft/core/test_election.py", "test_el_01_first_election")
 REPORT = """<testsuites><testsuite name="pytest">
@@ -21,7 +21,7 @@ REPORT = """<testsuites><testsuite name="pytest">
 
 def test_every_scenario_has_a_test() -> None:
     """No scenario of the catalogue is without a test that is named after it."""
-    assert missing([level for level in catalogue() if level.name not in UNFINISHED], find_tests()) == []
+    assert set(missing(catalogue(), find_tests())) <= AWAITED
 
 
 def test_no_test_claims_a_number_that_does_not_exist() -> None:
