@@ -143,6 +143,13 @@ class Settings:
     raft_tick_ms: int = _raft(20, "ms", 1, 1_000, "How often the node looks at its timers; divides the two times below.")
     raft_heartbeat_ms: int = _raft(100, "ms", 5, 10_000, "How often a leader says that it lives; at most a third of the election timeout.")
     raft_election_timeout_ms: int = _raft(500, "ms", 20, 60_000, "Base T; a follower waits a time from [T, 2T) before it campaigns.")
+    raft_lease_drift_percent: int = _raft(
+        10,
+        "percent",
+        1,
+        100,
+        "How far two nodes' clocks may drift apart before a default read at the leader could be stale; 100 switches the lease off.",
+    )
     raft_append_bytes_max: int = _raft(MIB, "bytes", 1, 64 * MIB, "Payload of one append message; one entry always fits.")
     raft_inflight_appends_max: int = _raft(64, "count", 1, 4_096, "Unanswered appends a follower.")
     raft_inflight_bytes_max: int = _raft(8 * MIB, "bytes", 1, 1_024 * MIB, "Unanswered append payload a follower; at least one append.")

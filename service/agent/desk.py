@@ -94,8 +94,8 @@ class Desk:
                 self._wait_for_cluster(worker, message)
             case protocol.Propose(ids, commands):
                 self._propose(worker, ids, commands)
-            case protocol.Barrier(id_):
-                self._barrier(worker, id_)
+            case protocol.Barrier(id_, lease):
+                self._barrier(worker, id_, lease=lease)
             case protocol.AskStatus(id_):
                 worker.send(protocol.Status(id_, self._describe()))
             case protocol.AskMembers(id_, operation):
@@ -137,7 +137,7 @@ class Desk:
         except RaftError as error:
             settle(error)
 
-    def _barrier(self, worker: Worker, id_: int) -> None:
+    def _barrier(self, worker: Worker, id_: int, *, lease: bool) -> None:
         def settle(outcome: int | RaftError) -> None:
             if isinstance(outcome, RaftError):
                 worker.send(protocol.Failed([id_], NO_LEADER, str(outcome)))
@@ -145,7 +145,7 @@ class Desk:
                 worker.send(protocol.BarrierPassed(id_, outcome, self._machine.store.generation))
 
         try:
-            self._running.driver.read(settle)
+            self._running.driver.read(settle, lease=lease)
         except RaftError as error:
             settle(error)
 

@@ -53,10 +53,12 @@ class Reporter:
     def _of_cluster(self, status: Status, server: RaftServer) -> dict[str, Any]:
         log = server.driver.node.state.log
         disk = server.disk_statistics
+        lease = server.holds_lease
         names = {member.id: member for member in status.configuration.members}
         return {
             "role": status.role.value,
             "term": status.term,
+            "lease": lease,
             "vote": status.vote or "",
             "commit": status.commit_index,
             "first_index": status.first_index,
@@ -90,6 +92,8 @@ class Reporter:
                 "raft_disk_entries_total": float(disk.entries),
                 "raft_disk_seconds_total": disk.seconds,
                 "raft_disk_slowest_seconds": disk.slowest,
+                "raft_lease_held": float(lease),
+                "raft_lease_reads_total": float(server.driver.lease_reads),
                 "waiting_proposals": float(server.driver.proposals.waiting),
                 "waiting_reads": float(server.driver.reads.waiting),
             },

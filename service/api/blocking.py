@@ -82,15 +82,16 @@ class Blocking:
         """How many requests wait."""
         return self._waiting
 
-    def wait(self, query: Query, index: int, wait_seconds: float, *, fresh: bool) -> Result:
+    def wait(self, query: Query, index: int, wait_seconds: float, *, fresh: bool, consistent: bool = False) -> Result:
         """Evaluate a query, and again at each change, until its index is above ``index`` or the time is up.
 
         :param fresh: begin with a barrier.
+        :param consistent: one that asks a quorum.
         :returns: the newest result, whether or not it changed.
         :raises RequestRefused: too many queries wait already.
         """
         if self._quitting:
-            return self._reads.read(query, fresh=fresh)
+            return self._reads.read(query, fresh=fresh, consistent=consistent)
         if self._waiting >= self._capacity:
             text = f"Too many blocking queries: {self._capacity} wait already."
             raise RequestRefused(429, text, (("Retry-After", str(RETRY_AFTER_SECONDS)),))
@@ -98,7 +99,7 @@ class Blocking:
         group = self._register(query, waiter)
         try:
             self._watch()
-            first = self._reads.read(query, fresh=fresh)
+            first = self._reads.read(query, fresh=fresh, consistent=consistent)
             if first.index > index:
                 return first
             waiter.answer.wait(wait_seconds * (1 + random.random() * JITTER_FRACTION))  # noqa: S311 - spreads load, guards nothing

@@ -87,8 +87,8 @@ class KeyValue:
 
     def _read(self, query: Query, params: Params) -> Result:
         if params.index:
-            return self.blocking.wait(query, params.index, params.wait_seconds, fresh=not params.stale)
-        return self._reads.read(query, fresh=not params.stale)
+            return self.blocking.wait(query, params.index, params.wait_seconds, fresh=not params.stale, consistent=params.consistent)
+        return self._reads.read(query, fresh=not params.stale, consistent=params.consistent)
 
     def _index_headers(self, index: int, local: bool) -> Headers:
         """:param local: the leader was not asked."""

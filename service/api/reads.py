@@ -1,4 +1,7 @@
-"""Reading the local state: at once, or after a barrier that makes it as new as anything acknowledged before."""
+"""Reading the local state: at once, or after a barrier that makes it as new as anything acknowledged before.
+
+The barrier of a default read is content with the leader's lease where this node leads; that of a ``?consistent`` one always asks a quorum.
+"""
 
 import time
 from enum import Enum
@@ -65,16 +68,17 @@ class Reads:
         self._state = state
         self._threads = ThreadPool(LISTING_THREADS)
 
-    def read(self, query: Query, *, fresh: bool) -> Result:
+    def read(self, query: Query, *, fresh: bool, consistent: bool = False) -> Result:
         """Evaluate a query.
 
         :param fresh: see everything that was acknowledged before this call (costs a barrier); otherwise what this node has.
+        :param consistent: rely on no clock for that.
         :raises BackendError: the barrier failed, or the state can't be read.
         """
         try:
             if not fresh:
                 return self._local(query)
-            index, generation = self._backend.barrier()
+            index, generation = self._backend.barrier(lease=not consistent)
             if generation != self._state.generation():
                 self._state.reopen()
             result = self._local(query)

@@ -16,6 +16,7 @@ _NODE_LINES = (
     ("version", "version"),
     ("role", "role"),
     ("term", "term"),
+    ("lease", "lease"),
     ("vote", "vote"),
     ("leader", "leader"),
     ("first index", "first_index"),
@@ -60,6 +61,7 @@ def _node_text(node: Mapping[str, Any]) -> str:
         shown["leader"] = f"{node['leader_name']} ({node['leader']})"
     elif not node.get("leader"):
         shown["leader"] = "none known"
+    shown["lease"] = {True: "held", False: "no"}.get(node.get("lease", ""), "")
     if isinstance(node.get("uptime_seconds"), (int, float)):
         shown["uptime_seconds"] = f"{node['uptime_seconds']:.0f} s"
     width = max(len(title) for title, _name in _NODE_LINES)

@@ -114,14 +114,15 @@ class AgentClient:
             self._in_flight_bytes -= size
             self._proposals.pop(number, None)
 
-    def barrier(self, timeout: float = REQUEST_SECONDS_MAX) -> tuple[int, int]:
+    def barrier(self, timeout: float = REQUEST_SECONDS_MAX, *, lease: bool = False) -> tuple[int, int]:
         """Wait until the local state holds everything that was acknowledged anywhere before this call.
 
         :param timeout: in seconds.
+        :param lease: whether the lease will do where this node leads and has it; then no other node is asked.
         :returns: the index that the local state has reached, and the generation of its file.
         :raises NoLeader: no leader was found in time.
         """
-        question = Question(self._deadline(timeout))
+        question = Question(self._deadline(timeout), lease=lease)
         self._barriers.join(question)
         self._work.set()
         passed: protocol.BarrierPassed = question.waiter.get()
@@ -248,7 +249,7 @@ class AgentClient:
         parts, self._frames = self._frames, []
         if self._barriers.due:
             self._barriers.begin(next(self._numbers))
-            parts.append(protocol.frame(protocol.Barrier(self._barriers.id)))
+            parts.append(protocol.frame(protocol.Barrier(self._barriers.id, self._barriers.lease)))
         if self._unsent and (ids := self._take_unsent()):
             parts.append(protocol.frame(protocol.Propose(ids, [self._proposals[number].command for number in ids])))
         return parts

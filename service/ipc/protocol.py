@@ -31,9 +31,13 @@ class Propose(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 
 class Barrier(msgspec.Struct, array_like=True, frozen=True, tag=3):
-    """Worker: answer once the local state holds everything that was acknowledged anywhere before this frame was sent."""
+    """Worker: answer once the local state holds everything that was acknowledged anywhere before this frame was sent.
+
+    :param lease: whether the leader may answer under its lease, where it has one; otherwise a quorum is asked.
+    """
 
     id: int
+    lease: bool = False
 
 
 class AskStatus(msgspec.Struct, array_like=True, frozen=True, tag=4):

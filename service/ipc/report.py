@@ -50,6 +50,7 @@ class NodeReport(msgspec.Struct, frozen=True):
 
     :param id: of the node's incarnation.
     :param role: ``leader``, ``follower``, ``candidate`` or ``learner``.
+    :param lease: whether it leads and holds the lease at this moment.
     :param members: as this node knows the configuration.
     :param numbers: what ``/metrics`` shows besides, each as ``kvorum_agent_<name>``.
     """
@@ -72,6 +73,7 @@ class NodeReport(msgspec.Struct, frozen=True):
     first_index: int = 0
     generation: int = 0
     uptime_seconds: float = 0.0
+    lease: bool = False
     peers: list[PeerReport] = []
 
     @property

@@ -35,10 +35,14 @@ class Proposal:
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """A request that may be asked again on another socket: a barrier, a status, a watch."""
+    """A request that may be asked again on another socket: a barrier, a status, a watch.
+
+    :ivar lease: of a barrier: whether the leader's lease will do.
+    """
 
     deadline: float
     waiter: Any = field(default_factory=gevent.hub.Waiter)
+    lease: bool = False
 
 
 class Barriers:
@@ -68,6 +72,11 @@ class Barriers:
         """The next barrier leaves under this number."""
         self.id = number
         self._under_way, self._gathering = self._gathering, []
+
+    @property
+    def lease(self) -> bool:
+        """Whether the lease will do for everybody who waits for the barrier under way."""
+        return all(question.lease for question in self._under_way)
 
     def settle(self, outcome: Any) -> None:
         """The barrier under way was answered, or failed."""

@@ -96,6 +96,7 @@ def _status(node: Node) -> dict[str, Any]:
             "version": report.version,
             "role": report.role,
             "term": report.term,
+            "lease": report.lease,
             "vote": report.vote,
             "leader": leader.id if leader else "",
             "leader_name": leader.name if leader else "",

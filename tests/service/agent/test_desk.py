@@ -47,6 +47,7 @@ class Server:
         self.refuse: RaftError | None = None
         self.proposed: list[tuple[list[bytes], Callable[[Any], None]]] = []
         self.reads: list[Callable[[Any], None]] = []
+        self.leases: list[bool] = []
         self.observers: list[Callable[[Any], None]] = []
 
     def propose(self, commands: list[bytes], settle: Callable[[Any], None]) -> None:
@@ -55,11 +56,12 @@ class Server:
             raise self.refuse
         self.proposed.append((commands, settle))
 
-    def read(self, settle: Callable[[Any], None]) -> None:
+    def read(self, settle: Callable[[Any], None], *, lease: bool) -> None:
         """See :class:`raft.runtime.driver.Driver`."""
         if self.refuse is not None:
             raise self.refuse
         self.reads.append(settle)
+        self.leases.append(lease)
 
     def observe(self, observer: Callable[[Any], None]) -> None:
         """See :class:`raft.runtime.server.RaftServer`."""
@@ -146,7 +148,8 @@ def test_barriers() -> None:
         node.ask(protocol.Barrier(3))
         node.server.reads[0](12)
         assert node.worker.last() == protocol.BarrierPassed(3, 12, 4)
-        node.ask(protocol.Barrier(4))
+        node.ask(protocol.Barrier(4, lease=True))
+        assert node.server.leases == [False, True]
         node.server.reads[1](NotLeader())
         assert node.worker.last() == protocol.Failed([4], "no-leader", str(NotLeader()))
         node.server.refuse = NotLeader()

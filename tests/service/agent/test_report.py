@@ -80,9 +80,13 @@ def test_a_leader_and_its_peers(tmp_path: Path) -> None:
     log = SimpleNamespace(last_term=3, boundary=Boundary(4, 2, CONFIGURATION))
     made.server = SimpleNamespace(  # type: ignore[assignment]  # all that is asked of it
         status=lambda: status,
+        holds_lease=True,
         disk_statistics=SimpleNamespace(writes=6, entries=16, seconds=0.5, slowest=0.1),
         driver=SimpleNamespace(
-            node=SimpleNamespace(state=SimpleNamespace(log=log)), proposals=SimpleNamespace(waiting=4), reads=SimpleNamespace(waiting=5)
+            node=SimpleNamespace(state=SimpleNamespace(log=log)),
+            lease_reads=7,
+            proposals=SimpleNamespace(waiting=4),
+            reads=SimpleNamespace(waiting=5),
         ),
     )
     told = received(made)
@@ -94,6 +98,7 @@ def test_a_leader_and_its_peers(tmp_path: Path) -> None:
     assert told.peers[0] == report.PeerReport("i2", "n2", "h2:8300", True, 15, 16, "replicate", 2, 140)
     assert (told.peers[1].name, told.peers[1].voter, told.peers[1].last_contact_ms) == ("n3", False, 180)
     assert told.numbers["raft_durable_index"] == 19.0
+    assert (told.lease, told.numbers["raft_lease_held"], told.numbers["raft_lease_reads_total"]) == (True, 1.0, 7.0)
     assert (told.numbers["waiting_proposals"], told.numbers["waiting_reads"]) == (4.0, 5.0)
 
 

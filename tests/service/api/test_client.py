@@ -93,6 +93,13 @@ def test_reads_share_a_barrier(worker: Any) -> None:
     assert len(worker.agent.received(protocol.Barrier)) == 1
 
 
+def test_one_that_is_not_content_with_the_lease_asks_for_all(worker: Any) -> None:
+    """A shared barrier may be answered under the lease only when that will do for every read that waits for it."""
+    for leases in ([True, True], [True, False], [False]):
+        gevent.joinall([gevent.spawn(worker.client.barrier, lease=lease) for lease in leases], raise_error=True)
+    assert [barrier.lease for barrier in worker.agent.received(protocol.Barrier)] == [True, False, False]
+
+
 def test_a_read_joins_only_a_later_barrier(worker: Any) -> None:
     """Reads that come while a barrier is under way share the next one, which is sent when that was answered."""
     worker.agent.mute = True

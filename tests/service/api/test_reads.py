@@ -8,11 +8,12 @@ import gevent
 import pytest
 
 from service.api import reads as module
+from service.ipc import protocol
 
 
 def promise(worker: Any, index: int, generation: int = 1) -> None:
     """Let every barrier promise more than there is."""
-    worker.client.barrier = lambda: (index, generation)
+    worker.client.barrier = lambda **_: (index, generation)
 
 
 @pytest.mark.parametrize("uri", ["/v1/kv/a?raw", "/v1/kv/?keys"])
@@ -47,6 +48,17 @@ def test_another_generation_is_opened(worker: Any) -> None:
     promise(worker, 1, generation=2)
     assert worker.call("GET", "/v1/kv/a?raw").body == b"1"
     assert opened == [1]
+
+
+@pytest.mark.parametrize("uri", ["/v1/kv/a", "/v1/kv/?keys", "/v1/kv/?recurse", "/v1/kv/a?index=1"])
+def test_only_a_consistent_read_insists_on_a_quorum(worker: Any, uri: str) -> None:
+    """The lease will do for a default read; with ``?consistent`` a quorum is asked, whatever is read."""
+    worker.put("a", b"1")
+    for parameter, lease in (("", True), ("consistent", False)):
+        before = len(worker.agent.received(protocol.Barrier))
+        worker.call("GET", f"{uri}{'&' if '?' in uri else '?'}{parameter}")
+        (barrier,) = worker.agent.received(protocol.Barrier)[before:]
+        assert barrier.lease is lease
 
 
 def test_listings_leave_the_hub_free(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:

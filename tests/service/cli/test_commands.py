@@ -16,6 +16,7 @@ STATUS = {
         "id": "inc-1",
         "role": "leader",
         "term": 3,
+        "lease": True,
         "vote": "inc-1",
         "leader": "inc-1",
         "leader_name": "n1",
@@ -50,13 +51,14 @@ def test_status_shows_node_and_peers(node: Any, kvorum: Run) -> None:
     """Every documented field is in the table; what is not known is a dash."""
     node.status = STATUS
     lines = kvorum("status").out.decode().splitlines()
-    shown = dict(line.rsplit("  ", 1) for line in lines[:14])
+    shown = dict(line.rsplit("  ", 1) for line in lines[:15])
     assert {name.strip(): text for name, text in shown.items()}["leader"] == "n1 (inc-1)"
+    assert {name.strip(): text for name, text in shown.items()}["lease"] == "held"
     for name in ("role", "term", "vote", "first index", "last index", "commit index", "applied index", "snapshot index"):
         assert any(line.startswith(name) for line in lines), name
-    assert lines[15].split() == ["PEER", "ADDRESS", "VOTER", "MATCH", "NEXT", "STATE", "IN", "FLIGHT", "LAST", "CONTACT"]
-    assert lines[16].split() == ["n2", "h2:8300", "yes", "40", "43", "replicate", "2", "7", "ms", "ago"]
-    assert lines[17].split() == ["n3", "h3:8300", "no", "-", "-", "-", "-", "-"]
+    assert lines[16].split() == ["PEER", "ADDRESS", "VOTER", "MATCH", "NEXT", "STATE", "IN", "FLIGHT", "LAST", "CONTACT"]
+    assert lines[17].split() == ["n2", "h2:8300", "yes", "40", "43", "replicate", "2", "7", "ms", "ago"]
+    assert lines[18].split() == ["n3", "h3:8300", "no", "-", "-", "-", "-", "-"]
 
 
 def test_status_as_json_is_what_the_node_said(node: Any, kvorum: Run) -> None:
