@@ -198,6 +198,14 @@ class Client:
         response = self._request(method, path, body=None if fields is None else json.dumps(fields).encode())
         return dict(self._json(response, dict))
 
+    def begin_check(self) -> int:
+        """Let every node take a digest of its state at one index; the index."""
+        return int(self._json(self._request("POST", "/v1/cluster/check"), dict)["index"])
+
+    def check(self, index: int) -> dict[str, Any]:
+        """How far the nodes are with their digests at an index: ``verdict`` (equal, different, computing, incomplete) and ``nodes``."""
+        return dict(self._json(self._found(self._request("GET", "/v1/cluster/check", {"at": index})), dict))
+
     def leader(self) -> str:
         """The peer address of the leader, or an empty text when none is known."""
         return str(self._json(self._found(self._request("GET", "/v1/status/leader")), str))

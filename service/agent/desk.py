@@ -28,6 +28,7 @@ class Desk:
     :param describe: the fields of :class:`service.ipc.report.NodeReport`.
     :param reason: why the node is not ready; empty when it is.
     :param patience: seconds that a request waits for a cluster that is not formed yet.
+    :ivar check: asks every member for the digest of its state at an index; see :class:`service.agent.checks.Checks`.
     """
 
     def __init__(self, machine: ObservedMachine, describe: Callable[[], dict[str, Any]], reason: Callable[[], str], patience: float) -> None:
@@ -38,6 +39,7 @@ class Desk:
         self._workers: set[Worker] = set()
         self._server: RaftServer | None = None
         self._ask_members: AskMembers = _not_formed
+        self.check: Callable[[int], Awaitable[dict[str, Any]]] = _no_check
         self._started = asyncio.Event()
         self._waiting: set[asyncio.Task[None]] = set()
         self._quitting = False
@@ -100,6 +102,8 @@ class Desk:
                 worker.send(protocol.Status(id_, self._describe()))
             case protocol.AskMembers(id_, operation):
                 self._keep(self._answer_members(worker, id_, operation))
+            case protocol.AskCheck(id_, index):
+                self._check(worker, id_, index)
             case protocol.Watch(id_, on):
                 worker.watching = on
                 worker.send(protocol.BarrierPassed(id_, self._machine.store.applied_index, self._machine.store.generation))
@@ -149,6 +153,15 @@ class Desk:
         except RaftError as error:
             settle(error)
 
+    def _check(self, worker: Worker, id_: int, index: int) -> None:
+        async def ask() -> None:
+            try:
+                worker.send(protocol.Status(id_, await self.check(index)))
+            except RaftError as error:
+                worker.send(protocol.Failed([id_], _kind(error), str(error)))
+
+        self._keep(ask())
+
     def _wait_for_cluster(self, worker: Worker, message: protocol.Propose | protocol.Barrier) -> None:
         async def wait() -> None:
             try:
@@ -185,6 +198,11 @@ class Desk:
             self._contact = time.clock_gettime(time.CLOCK_BOOTTIME) - self._server.silence_seconds
         store = self._machine.store
         return protocol.NodeState(known, leading, self._contact, store.applied_index, store.generation, self._quitting, self._reason())
+
+
+async def _no_check(_index: int) -> dict[str, Any]:
+    """The answer of a node that does not take part."""
+    raise NotLeader
 
 
 def _kind(error: RaftError) -> str:

@@ -15,8 +15,8 @@ from service.errors import ForeignDirectory
 FORMAT = 1
 IDENTITY_RECORD = "identity"
 CLUSTER_RECORD = "cluster"
-_ADDRESSES = "addresses"
-_REMOVED = "removed"
+ADDRESSES_RECORD = "addresses"
+REMOVED_RECORD = "removed"
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -85,21 +85,21 @@ def join_later(log: SqliteLog, cluster_id: str, addresses: dict[str, str]) -> No
 
     :param addresses: of the members by their ids: their leader needs an answer before it has sent the configuration.
     """
-    log.put(_ADDRESSES, msgspec.json.encode(addresses))
+    log.put(ADDRESSES_RECORD, msgspec.json.encode(addresses))
     join(log, Cluster(cluster_id, []))
 
 
 def load_addresses(log: SqliteLog) -> dict[str, str]:
     """The members that this node was told of when it was added."""
-    kept = log.get(_ADDRESSES)
+    kept = log.get(ADDRESSES_RECORD)
     return {} if kept is None else msgspec.json.decode(kept, type=dict[str, str])
 
 
 def keep_removal(log: SqliteLog) -> None:
     """Keep that the cluster has removed this node: it takes part no more, whatever its log says."""
-    log.put(_REMOVED, b"true")
+    log.put(REMOVED_RECORD, b"true")
 
 
 def was_removed(log: SqliteLog) -> bool:
     """Whether the cluster has removed this node."""
-    return log.get(_REMOVED) is not None
+    return log.get(REMOVED_RECORD) is not None

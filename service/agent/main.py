@@ -22,8 +22,9 @@ from raft.transport.http_client import call
 from raft.transport.http_server import HttpServer
 from raft.transport.limits import HttpLimits
 from service import logs
-from service.agent import formation, identity, membership, reaper
+from service.agent import checks, formation, identity, membership, reaper
 from service.agent.cache_writer import CacheWriter
+from service.agent.checks import Checks
 from service.agent.desk import Desk
 from service.agent.identity import Cluster, Identity
 from service.agent.joining import Joining
@@ -115,6 +116,7 @@ class Agent:
                 desk.close()
                 door.close()
                 await http.stop()
+                machine.digests.stop()
                 machine.store.close()
 
     async def _take_part(self, store: SqliteLog, http: HttpServer, reporter: Reporter, desk: Desk) -> int:
@@ -138,6 +140,9 @@ class Agent:
         changes = Membership(reporter.cluster_id, server, call, self._config.election_ticks, self._config.tick_ms)
         http.add_route(membership.PATH, changes.answer_peer)
         reporter.server = server
+        comparing = Checks(reporter, call)
+        http.add_route(checks.PATH, comparing.answer_peer)
+        desk.check = comparing.gather
         desk.serve(server, changes.answer)
         reaping = asyncio.create_task(reaper.run(server))
         removal = asyncio.create_task(until_removed(server, reporter.cluster_id, addresses, call))

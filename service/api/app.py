@@ -21,7 +21,7 @@ from service.api.kv import KeyValue
 from service.api.metrics import Requests
 from service.api.params import request_id
 from service.api.responses import REQUEST_ID, respond
-from service.api.routes import cluster, health, kv, node
+from service.api.routes import check, cluster, health, kv, node
 from service.api.routing import Route
 from service.errors import UNKNOWN, BackendError
 from service.ipc.client import AgentClient
@@ -85,6 +85,7 @@ def create_app(backend: AgentClient, state: Reader, settings: Settings) -> Flask
         *kv.routes(worker.kv),
         *node.routes(about),
         *cluster.routes(about),
+        *check.routes(about),
         *health.routes(about, worker.requests, worker.kv.blocking),
     ]:
         _add(app, route)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "kv": ("service.cli.kv", "Read and write keys."),
     "data": ("service.offline.command", "Look at, and mend, the data directory of a node that does not run."),
     "member": ("service.cli.member", "See and change who belongs to the cluster."),
+    "check": ("service.cli.check", "Compare the state of all nodes."),
     "status": ("service.cli.status", "Show what a node knows of the cluster."),
     "healthcheck": ("service.cli.healthcheck", "Say by the exit code whether the local node is well."),
     "version": ("service.cli.version", "Show the version."),

@@ -65,7 +65,11 @@ class ReapTombstones(msgspec.Struct, array_like=True, frozen=True, tag=4):
     up_to: int
 
 
-Command = KvPut | KvDelete | KvDeleteTree | ReapTombstones
+class CheckState(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Change nothing; every node takes a digest of its state right here, so that they can be compared. It will never have a field."""
+
+
+Command = KvPut | KvDelete | KvDeleteTree | ReapTombstones | CheckState
 
 _PREFIX = bytes([VERSION])
 _encoder = msgspec.msgpack.Encoder()
@@ -80,6 +84,14 @@ def encode(command: Command) -> bytes:
 def stamp(data: bytes, milliseconds: int) -> bytes:
     """The bytes of the entry: the leader's time, then what was proposed."""
     return milliseconds.to_bytes(STAMP_BYTES, "big") + data
+
+
+_CHECK = encode(CheckState())
+
+
+def is_check(data: bytes) -> bool:
+    """Whether the bytes of an entry are a :class:`CheckState`; asked of every entry, so it looks at a few bytes only."""
+    return len(data) == STAMP_BYTES + len(_CHECK) and data.endswith(_CHECK)
 
 
 def decode(data: bytes) -> tuple[int, Command]:

@@ -148,6 +148,11 @@ class AgentClient:
             raise OutcomeUnknown("the connection to the agent broke before it answered") from error
         return answer.status, answer.body
 
+    def check(self, index: int, timeout: float = REQUEST_SECONDS_MAX) -> dict[str, Any]:
+        """How far all members are with the digest of their state at an index (see :mod:`service.agent.checks`)."""
+        answer: protocol.Status = self._ask(lambda number: protocol.AskCheck(number, index), timeout)
+        return answer.fields
+
     def watch(self, on: bool, timeout: float = REQUEST_SECONDS_MAX) -> int:
         """Ask for :class:`~service.ipc.protocol.Changed` frames, or for no more of them. It holds over reconnections.
 

@@ -60,6 +60,13 @@ class AskMembers(msgspec.Struct, array_like=True, frozen=True, tag=6):
     operation: bytes
 
 
+class AskCheck(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """Worker: ask every member for the digest of its state at an index. The answer is a :class:`Status`."""
+
+    id: int
+    index: int
+
+
 class Results(msgspec.Struct, array_like=True, frozen=True, tag=10):
     """Agent: what the state machine answered, as :mod:`service.domain.results`. Parallel lists."""
 
@@ -87,7 +94,7 @@ class BarrierPassed(msgspec.Struct, array_like=True, frozen=True, tag=12):
 
 
 class Status(msgspec.Struct, array_like=True, frozen=True, tag=13):
-    """Agent: the answer to :class:`AskStatus`; see :mod:`service.agent.report` for the fields."""
+    """Agent: the answer to :class:`AskStatus` or :class:`AskCheck`; for the fields see :mod:`service.agent.report`, :mod:`service.agent.checks`."""
 
     id: int
     fields: dict[str, Any]
@@ -136,7 +143,7 @@ class Members(msgspec.Struct, array_like=True, frozen=True, tag=16):
     body: bytes
 
 
-FromWorker = Hello | Propose | Barrier | AskStatus | Watch | AskMembers
+FromWorker = Hello | Propose | Barrier | AskStatus | Watch | AskMembers | AskCheck
 FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState | Members
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,16 +8,12 @@ import msgspec
 from raft.errors import RaftError
 from raft.storage.inspection import Damage, LogReport, inspect_log, still
 from raft.storage.snapshots import SnapshotReport, inspect_snapshots
-from service.agent.identity import CLUSTER_RECORD, IDENTITY_RECORD, Cluster, Identity
+from service.agent.identity import CLUSTER_RECORD, IDENTITY_RECORD, REMOVED_RECORD, Cluster, Identity
 from service.errors import KvorumError, StateUnreadable
 from service.store import files
 from service.store.inspection import StateReport, inspect_state
 
 MARK_RECORD = "recovery"
-REMOVED_RECORD = "removed"
-"""Kept by a node that the cluster has removed; it takes part no more."""
-ADDRESSES_RECORD = "addresses"
-"""Kept by a node that was added later: where it was told that the others are."""
 
 
 class DataUnusable(KvorumError):

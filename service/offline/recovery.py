@@ -19,8 +19,8 @@ from raft.ports.storage import WriteBatch
 from raft.storage.amendment import amend
 from raft.storage.directory import sync_directory
 from raft.storage.sqlite import FILE_NAME
-from service.agent.identity import CLUSTER_RECORD, Cluster, FormedMember
-from service.offline.directory import ADDRESSES_RECORD, MARK_RECORD, REMOVED_RECORD, DataUnusable, Inspection, Mark
+from service.agent.identity import ADDRESSES_RECORD, CLUSTER_RECORD, REMOVED_RECORD, Cluster, FormedMember
+from service.offline.directory import MARK_RECORD, DataUnusable, Inspection, Mark
 
 MARK_FORMAT = 1
 _FILES = (FILE_NAME, FILE_NAME + "-wal")

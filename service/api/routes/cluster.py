@@ -37,9 +37,9 @@ def routes(node: Node) -> list[Route]:
         try:
             wanted = membership.decode_addition(read_body(environ, BODY_BYTES_MAX))
         except ValueError as error:
-            return _problem(environ, *membership.problem(membership.MALFORMED, f"the body can't be used: {error}"))
+            return problem_answer(environ, *membership.problem(membership.MALFORMED, f"the body can't be used: {error}"))
         except RequestRefused as refused:
-            return _problem(environ, *membership.problem(membership.MALFORMED, refused.text))
+            return problem_answer(environ, *membership.problem(membership.MALFORMED, refused.text))
         return _ask(node, environ, wanted)
 
     def member(environ: Environ) -> Answer:
@@ -73,13 +73,14 @@ def _ask(node: Node, environ: Environ, operation: membership.Operation) -> Answe
     except BackendError as error:
         unknown = error.outcome == UNKNOWN and environ["REQUEST_METHOD"] not in READ_METHODS
         kind = membership.OUTCOME_UNKNOWN if unknown else membership.NO_LEADER
-        return _problem(environ, *membership.problem(kind, str(error), error.outcome))
+        return problem_answer(environ, *membership.problem(kind, str(error), error.outcome))
     if status != 200:
-        return _problem(environ, status, msgspec.json.decode(body))
+        return problem_answer(environ, status, msgspec.json.decode(body))
     return json_answer(body, indent=parse(environ["QUERY_STRING"]).pretty)
 
 
-def _problem(environ: Environ, status: int, problem: dict[str, Any]) -> Answer:
+def problem_answer(environ: Environ, status: int, problem: dict[str, Any]) -> Answer:
+    """A problem (RFC 9457) as the answer to a request; that to a write also says its outcome."""
     body = json(problem)
     outcome = [] if environ["REQUEST_METHOD"] in READ_METHODS else [(OUTCOME, str(problem.get("outcome", UNKNOWN)))]
     return status, [PROBLEM, *outcome], pretty(body) if parse(environ["QUERY_STRING"]).pretty else body

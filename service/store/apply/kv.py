@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-from service.domain.commands import Command, KvDelete, KvDeleteTree, KvPut, ReapTombstones
+from service.domain.commands import CheckState, Command, KvDelete, KvDeleteTree, KvPut, ReapTombstones
 
 
 class View(Protocol):
@@ -64,10 +64,15 @@ def reap_tombstones(view: View, _index: int, _stamp_ms: int, command: ReapTombst
     return True
 
 
+def check_state(_view: View, _index: int, _stamp_ms: int, _command: CheckState) -> bool:
+    """Change nothing: the digest is taken by whoever applies the entries."""
+    return True
+
+
 _Handler = Callable[[View, int, int, Command], bool]
 _HANDLERS = cast(
     "dict[type[Command], _Handler]",
-    {KvPut: put, KvDelete: delete, KvDeleteTree: delete_tree, ReapTombstones: reap_tombstones},
+    {KvPut: put, KvDelete: delete, KvDeleteTree: delete_tree, ReapTombstones: reap_tombstones, CheckState: check_state},
 )
 
 

@@ -39,8 +39,8 @@ def _recover(directory: Path, steps: int) -> None:
 
     os.fsync = counted(os.fsync)
     shutil.copy2 = counted(shutil.copy2)
-    Path.mkdir = counted(Path.mkdir)  # type: ignore[method-assign]
-    Path.rename = counted(Path.rename)  # type: ignore[method-assign]
+    Path.mkdir = counted(Path.mkdir)  # type: ignore[method-assign]  # to count its calls
+    Path.rename = counted(Path.rename)  # type: ignore[method-assign]  # to count its calls
     event.listen(Engine, "before_cursor_execute", step)
     event.listen(Engine, "after_cursor_execute", step)
     recovery.carry_out(recovery.plan(inspect(directory), None, NEW_CLUSTER, "2026-01-01T00:00:00Z"))
