@@ -3,7 +3,9 @@
 import ast
 import asyncio
 import builtins
+import importlib.util
 import inspect
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -18,21 +20,23 @@ from raft.testing.machine_conformance import StateMachineContract
 pytest.importorskip("pysqlite3")
 pytest.importorskip("httptools")
 
-PAGE = Path(raft.__file__).parent / "README.md"
+PAGES = [Path(raft.__file__).parent / name for name in ("README.md", "DESIGN.md", "DIVERGENCES.md")]
+PAGE = PAGES[0]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PROMISE = re.compile(r"^(?P<indent> *)print\(.*\)  # (?P<expected>.*)$", re.MULTILINE)
 PORTS = range(7101, 7106)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that nobody listens at, below those that the system gives to clients; another process of the tests begins its search elsewhere."""
+    found: list[int] = []
+    for port in range(10_000 + os.getpid() * 50 % 20_000, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) and len(found) < count:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError("no free ports")
 
 
 @pytest.fixture
@@ -87,3 +91,16 @@ def test_every_print_promises_something(blocks: list[str]) -> None:
     prints = sum(len(re.findall(r"\bprint\(", block)) for block in blocks)
     assert prints == sum(len(PROMISE.findall(block)) for block in blocks)
     assert (len(blocks) >= 10, prints >= 15) == (True, True)
+
+
+def test_the_named_programs_exist() -> None:
+    """Every ``python -m …`` that a page of the library names can be run."""
+    named = {name for page in PAGES for name in re.findall(r"python -m (raft[\w.]*)", page.read_text(encoding="utf-8"))}
+    assert {name for name in named if importlib.util.find_spec(name) is None} == set()
+    assert named >= {"raft.examples.counter", "raft.testing.pages", "raft.testing.scripts", "raft.testing.sim"}
+
+
+def test_the_pages_go_with_the_package() -> None:
+    """The three pages lie beside the code, in the wheel too, and so does the mark of being typed."""
+    assert [page.name for page in PAGES if not page.exists()] == []
+    assert (PAGE.parent / "py.typed").exists()
