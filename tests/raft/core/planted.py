@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 from raft.core import elections, follower, leader, quorum, replication
 from raft.core.log import RaftLog
+from raft.core.membership import ConfigurationTrail
 from raft.core.messages import (
     AppendAccepted,
     AppendRejected,
@@ -20,7 +21,7 @@ from raft.core.messages import (
     TimeoutNow,
     VoteRequest,
 )
-from raft.core.model import Entry, HardState, NodeId
+from raft.core.model import Boundary, Entry, HardState, NodeId
 from raft.core.node import RaftNode
 from raft.core.progress import Progress, ProgressState
 from raft.core.quorum import VoteResult
@@ -217,6 +218,7 @@ leader_on_accepted: Callable[[State, Any], None] = leader.on_accepted
 
 _transfer = leader.transfer
 _track_members = State.track_members
+_trail = ConfigurationTrail.__init__
 
 
 def _follow_quietly(state: State, whom: NodeId | None) -> None:
@@ -244,6 +246,10 @@ def _wait_for_ever(state: State) -> None:
 def _append_during_a_transfer(state: State, *arguments: Any) -> None:
     with patch.object(state, "transfer_target", None):
         _append_commands(state, *arguments)
+
+
+def _begin_with_one_half(trail: ConfigurationTrail, boundary: Boundary, entries: tuple[Entry, ...]) -> None:
+    _trail(trail, replace(boundary, configuration=replace(boundary.configuration, outgoing=(), learners_next=())), entries)
 
 
 def _lead_on(state: State) -> None:
@@ -301,6 +307,7 @@ FAULTS: tuple[Mutant, ...] = (
     Mutant("hand-over at once", "does not wait until the target is up to date", ((replication, "hand_over_when_ready", _hand_over_at_once),)),
     Mutant("any target", "hands over to whoever is named", ((leader, "transfer", _hand_over_to_anybody),)),
     Mutant("takes on", "takes proposals during a transfer", ((replication, "append_commands", _append_during_a_transfer),)),
+    Mutant("one half", "begins with one half of a joint configuration", ((ConfigurationTrail, "__init__", _begin_with_one_half),)),
     Mutant("leads on", "leads on after its own removal", ((leader, "committed", _lead_on),)),
     Mutant("old members", "goes on sending to removed servers", ((State, "track_members", _keep_all_members),)),
     Mutant("votes for the slow", "takes every learner for caught up", ((Progress, "has_caught_up", _yes),)),
