@@ -20,6 +20,7 @@ from raft.core import ready
 from raft.core.messages import CONTROL, Message
 from raft.core.model import EntryKind
 from raft.core.roles import TRANSITIONS
+from raft.ports import LogStore, SnapshotStore, StableStore, StateMachine, Transport
 
 PAGES = tuple(Path(raft.__file__).parent / name for name in ("DESIGN.md", "README.md"))
 
@@ -70,6 +71,15 @@ def role_table() -> str:
     return _table(("role", "may become"), [(role.value, ", ".join(sorted(other.value for other in next_))) for role, next_ in TRANSITIONS.items()])
 
 
+def port_table() -> str:
+    """The five ports, with their methods."""
+    rows = []
+    for port in (LogStore, StableStore, SnapshotStore, Transport, StateMachine):
+        methods = ", ".join(f"`{name}`" for name, value in vars(port).items() if callable(value) and not name.startswith("_"))
+        rows.append((f"`{port.__name__}`", methods, _markdown(cleandoc(port.__doc__ or ""))))
+    return _table(("port", "methods", "what it promises"), rows)
+
+
 def settings_table() -> str:
     """Every setting of :class:`raft.RaftConfig`."""
     rows = [
@@ -104,6 +114,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "messages": message_table,
     "entries": entry_table,
     "roles": role_table,
+    "ports": port_table,
     "settings": settings_table,
     "errors": error_table,
     "observations": observation_table,
