@@ -12,6 +12,8 @@ from typing import Any
 
 import gevent
 import gunicorn.http.message
+import gunicorn.workers.ggevent
+from gevent.server import StreamServer
 
 from service.lifetime import die_with_parent
 from service.logs import JsonLines, TextLines
@@ -75,9 +77,34 @@ def post_fork(_server: Any, worker: Any) -> None:
     die_with_parent(worker.ppid)
 
 
+class LastCall(StreamServer):
+    """Stops listening only when nobody is left whose connection the kernel has accepted already.
+
+    Such a client may have sent its request: a reset would leave it with a write of which it knows nothing.
+    """
+
+    _came = False
+
+    def do_handle(self, *args: Any) -> None:
+        """A connection was accepted."""
+        self._came = True
+        super().do_handle(*args)
+
+    def close(self) -> None:
+        """Accept what is there, then stop."""
+        self.max_accept = backlog
+        self._came = not self.closed
+        while self._came:
+            gevent.sleep(0)  # gunicorn asks the listener for its name first of all: whoever came must have done so before it is closed
+            self._came = False
+            self._do_read()  # type: ignore[attr-defined]  # what the listener's watcher calls; gevent's stubs leave it out
+        super().close()
+
+
 def post_worker_init(worker: Any) -> None:
-    """In the worker, once the application is loaded: on SIGTERM, answer those who wait for a change."""
+    """In the worker, once the application is loaded: on SIGTERM, answer those who wait for a change, and all whose connections were accepted."""
     relax_parser()
+    gunicorn.workers.ggevent.StreamServer = LastCall
     stop = worker.handle_exit
     release = worker.wsgi.release
 
