@@ -8,11 +8,11 @@ from sqlalchemy.exc import DBAPIError
 from raft.errors import DirectoryLocked, StorageCorrupt, StorageError, StorageFailed
 from raft.storage.failures import DISK_HINT, RESTORE_HINT, access_hint, from_os, space_hint
 
-_PERM, _BUSY, _LOCKED, _READONLY, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 3, 5, 6, 8, 11, 13, 14, 26
+_ERROR, _PERM, _BUSY, _LOCKED, _READONLY, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 1, 3, 5, 6, 8, 11, 13, 14, 26
 """Primary result codes of SQLite (https://www.sqlite.org/rescode.html)."""
 
-DRIVER_ERRORS: tuple[type[Exception], ...] = (DBAPIError, dbapi2.Error, OSError)
-"""What a call into the database may raise because of the disk."""
+DRIVER_ERRORS: tuple[type[Exception], ...] = (DBAPIError, dbapi2.Error, OSError, UnicodeDecodeError)
+"""What a call into the database may raise because of the disk; the last when a text that was read, of a row or of an error, is none."""
 
 
 def from_driver(operation: str, error: Exception, path: Path, *, opening: bool) -> StorageError:
@@ -29,7 +29,7 @@ def from_driver(operation: str, error: Exception, path: Path, *, opening: bool) 
     code = getattr(original, "sqlite_errorcode", 0) & 0xFF
     name = getattr(original, "sqlite_errorname", "")
     cause = f"{path}: {original}" + (f" [{name}]" if name else "")
-    if opening and code in {_CORRUPT, _NOTADB}:
+    if opening and (code in {_ERROR, _CORRUPT, _NOTADB} or isinstance(error, UnicodeDecodeError)):  # _ERROR: other tables or columns than ours
         return StorageCorrupt(operation, cause, RESTORE_HINT)
     if opening and code in {_BUSY, _LOCKED}:
         return DirectoryLocked(operation, cause, "another process has the file open; stop it first")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from struct import error as StructError  # noqa: N812 - the module names its exception in lower case
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -26,9 +27,10 @@ from raft.storage.directory import FILE_NAME as LOCK_NAME
 from raft.storage.driver_failures import from_driver
 from raft.storage.failures import from_os
 from raft.storage.format import check_file
-from raft.storage.rows import decode_hard_state
+from raft.storage.rows import decode_hard_state, decode_tail
 from raft.storage.sqlite import FILE_NAME
 from raft.storage.wal import check_wal
+from raft.storage.witness import read_number
 
 _KINDS = {int(kind): kind for kind in EntryKind}
 _FINDINGS_MAX = 100
@@ -182,6 +184,7 @@ def inspect_log(directory: Path) -> LogReport:
             connection = open_still(file)
             try:
                 _inspect(connection, report)
+                _check_tail(connection, directory, report)
             finally:
                 connection.close()
     except OSError as error:
@@ -270,6 +273,23 @@ def _read_log(rows: Iterable[StoredEntry], report: LogReport) -> None:
         report.damages.append(Damage("hard state", 0, problem))
 
 
+def _check_tail(connection: Any, directory: Path, report: LogReport) -> None:
+    """Whether the log ends where its last write, and the witness of that, say."""
+    row = connection.execute("SELECT term, kind, data, checksum FROM entries WHERE log_index = ?", (schema.TAIL_ROW,)).fetchone()
+    acknowledged = read_number(directory)
+    with _noted(report, "tail"):
+        if row is None:
+            number, due = 0, report.last_index
+        elif row_checksum(schema.TAIL_ROW, row[0], row[1], row[2]) != row[3]:
+            raise ValueError("its checksum is wrong")
+        else:
+            number, due = decode_tail(row[0], row[2])
+        if due != report.last_index:
+            raise ValueError(f"the log ends with entry {report.last_index} where its last write ended with {due}")
+        if number < acknowledged:
+            raise ValueError(f"write {acknowledged} was acknowledged; the log ends with write {number}: it is damaged, or an older copy")
+
+
 def _note_entry(row: StoredEntry, report: LogReport) -> None:
     report.entry_count += 1
     report.entry_bytes += len(row.data)
@@ -305,5 +325,5 @@ def _noted(report: LogReport, part: str, index: int = 0) -> Iterator[None]:
     """Whatever makes no sense is a damage, and the reading goes on."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, RaftError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, StructError, RaftError) as error:
         report.damages.append(Damage(part, index, str(error)))

@@ -12,7 +12,7 @@ from raft.errors import MalformedMessage, StorageCorrupt
 from raft.storage import schema
 from raft.storage.checksums import boundary_checksum, record_checksum, row_checksum
 from raft.storage.failures import RESTORE_HINT
-from raft.storage.rows import decode_hard_state
+from raft.storage.rows import decode_hard_state, decode_tail
 
 _KINDS = {int(kind): kind for kind in EntryKind}
 
@@ -53,6 +53,28 @@ def read_hard_state(connection: Connection) -> HardState:
         if row_checksum(schema.HARD_STATE_ROW, row.term, row.kind, row.data) != row.checksum:
             raise _corrupt("read the hard state", "its checksum is wrong")
         return decode_hard_state(row.term, row.data)
+
+
+def read_tail(connection: Connection, acknowledged: int, last_index: int) -> int:
+    """The number of the last write.
+
+    :param acknowledged: what the witness knows to have been acknowledged.
+    :param last_index: where the rows end.
+    :raises StorageCorrupt: when the row is damaged, or the log ends before what it or the witness tells.
+    """
+    with _damage(lambda: "the tail"):
+        row = connection.execute(select(schema.entries).where(schema.entries.c.log_index == schema.TAIL_ROW)).one_or_none()
+        if row is None:
+            number, due = 0, last_index
+        elif row_checksum(schema.TAIL_ROW, row.term, row.kind, row.data) != row.checksum:
+            raise _corrupt("read the tail", "its checksum is wrong")
+        else:
+            number, due = decode_tail(row.term, row.data)
+    if due != last_index:
+        raise _corrupt("read the tail", f"the log ends with entry {last_index} where its last write ended with {due}")
+    if number < acknowledged:
+        raise _corrupt("read the tail", f"write {acknowledged} was acknowledged; the log ends with write {number}: it is damaged, or an older copy")
+    return number
 
 
 def read_records(connection: Connection) -> dict[str, bytes]:

@@ -8,11 +8,12 @@ from raft.core.membership import encode_configuration
 from raft.core.model import Boundary, Entry, HardState
 from raft.errors import InvariantViolation
 from raft.storage.checksums import boundary_checksum, row_checksum
-from raft.storage.schema import HARD_STATE_KIND, HARD_STATE_ROW
+from raft.storage.schema import HARD_STATE_KIND, HARD_STATE_ROW, TAIL_KIND, TAIL_ROW
 
 VALUES_A_ROW = 5
 
 _COMMIT = Struct(">q")
+_LAST_INDEX = Struct(">q")
 
 
 def batch_values(hard_state: HardState | None, entries: tuple[Entry, ...]) -> list[Any]:
@@ -52,6 +53,20 @@ def decode_hard_state(term: int, data: bytes) -> HardState:
     """
     vote = data[_COMMIT.size :]
     return HardState(term, vote[1:].decode() if vote else None, _COMMIT.unpack_from(data)[0])
+
+
+def tail_values(number: int, last_index: int) -> tuple[Any, ...]:
+    """The row of the tail: the number of a write, and where the log ends after it."""
+    data = _LAST_INDEX.pack(last_index)
+    return TAIL_ROW, number, TAIL_KIND, data, row_checksum(TAIL_ROW, number, TAIL_KIND, data)
+
+
+def decode_tail(number: int, data: bytes) -> tuple[int, int]:
+    """The inverse of :func:`tail_values`, for a row whose checksum is right.
+
+    :raises struct.error: when the data are of another length.
+    """
+    return number, _LAST_INDEX.unpack(data)[0]
 
 
 def boundary_values(boundary: Boundary) -> dict[str, Any]:

@@ -6,6 +6,9 @@ Entries begin at index 1; the row of index 0 is the hard state: its term, and vo
 two tables would need four statements a batch (BEGIN, UPDATE, INSERT, COMMIT), and at each the calling thread gives the
 interpreter lock away: beside a busy loop that doubles the 99th percentile.
 
+The row of index -1 is the tail: the number of the last write in place of a term, and in ``data`` the last index. It goes with every write, and tells
+a log whose last rows have vanished (:mod:`raft.storage.witness`). A file without it was written before there was one.
+
 The rows of the hard state and of the boundary are written when the file is made: a missing one is damage, not a fresh node.
 """
 
@@ -19,8 +22,8 @@ APPLICATION_ID = 0x52614C67
 FORMAT_VERSION = 1
 """``PRAGMA user_version``. A file of a newer format is refused, never guessed at."""
 
-ROWS_A_STATEMENT = 256
-"""Rows that one INSERT holds at most: 1,280 variables, far below any build's limit, and few enough texts to keep them all prepared."""
+ROWS_A_STATEMENT = 257
+"""Rows that one INSERT holds at most: 1,285 variables, far below any build's limit, and few enough texts to keep them all prepared."""
 
 metadata = MetaData()
 
@@ -61,6 +64,10 @@ HARD_STATE_ROW = 0
 
 HARD_STATE_KIND = 255
 """Its kind: none that an entry can have."""
+
+TAIL_ROW = -1
+TAIL_KIND = 254
+"""Place and kind of the tail."""
 
 DELETE_FROM = "DELETE FROM entries WHERE log_index >= ?"
 DELETE_UP_TO = "DELETE FROM entries WHERE log_index BETWEEN 1 AND ?"

@@ -26,9 +26,10 @@ from raft.storage.directory import sync_directory
 from raft.storage.driver_failures import DRIVER_ERRORS, from_driver
 from raft.storage.engine import open_engine
 from raft.storage.format import check_file, is_fresh
-from raft.storage.rows import VALUES_A_ROW, batch_values, boundary_values, hard_state_values
+from raft.storage.rows import VALUES_A_ROW, batch_values, boundary_values, hard_state_values, tail_values
 from raft.storage.rules import check_compaction, check_entries
 from raft.storage.wal import check_wal
+from raft.storage.witness import Witness
 
 FILE_NAME = "log.db"
 
@@ -79,6 +80,8 @@ class SqliteLog:
         self._first_row = 1
         self._dead_rows_owed = 0
         self._pages_written = 0
+        self._number = 0
+        self._witness: Witness | None = None
         self._engine = open_engine(self._path)
         try:
             with self._guarded("open the log"):
@@ -109,6 +112,10 @@ class SqliteLog:
         entries, state = batch.entries, batch.hard_state
         check_entries(entries, self._boundary.index, self._last_index)
         values = batch_values(state, entries)
+        if not values:
+            return
+        last_index = entries[-1].index if entries else self._last_index
+        values += tail_values(self._number + 1, last_index)
         with self._guarded("write the log"):
             due = self._dead_rows_due(len(entries))
             replaces = bool(entries) and entries[0].index <= self._last_index
@@ -117,8 +124,8 @@ class SqliteLog:
             else:
                 self._write_transaction(values, entries[0].index if replaces else None, due)
             self._checkpoint_when_due(sum(len(entry.data) for entry in entries))
-        if entries:
-            self._last_index = entries[-1].index
+            self._acknowledge()
+        self._last_index = last_index
         if state is not None:
             self._hard_state = state
 
@@ -140,14 +147,16 @@ class SqliteLog:
 
     def reset(self, boundary: Boundary, hard_state: HardState) -> None:
         """See :meth:`raft.ports.LogStore.reset`."""
-        values, state_values = boundary_values(boundary), hard_state_values(hard_state)
+        values = boundary_values(boundary)
+        rows = hard_state_values(hard_state) + tail_values(self._number + 1, boundary.index)
         with self._guarded("reset the log"):
             with self._transaction():
                 self._execute("DELETE FROM entries")
                 self._connection.execute(update(schema.boundary).values(values))
-                self._execute(schema.insert_rows(1), state_values)
+                self._execute(schema.insert_rows(2), rows)
             self._give_back_pages()
             self._checkpoint_when_due()
+            self._acknowledge()
         self._boundary, self._hard_state = boundary, hard_state
         self._last_index = boundary.index
         self._first_row = boundary.index + 1
@@ -167,8 +176,11 @@ class SqliteLog:
         values = {"value": value, "checksum": record_checksum(name, value)}
         with self._guarded(f"write the record {name!r}"):
             statement = upsert(schema.records).values(name=name, **values)
-            self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+            with self._transaction():
+                self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+                self._execute(schema.insert_rows(1), tail_values(self._number + 1, self._last_index))
             self._checkpoint_when_due(len(value))
+            self._acknowledge()
         self._records[name] = value
 
     def close(self) -> None:
@@ -179,6 +191,9 @@ class SqliteLog:
                 self._connection.close()
         with suppress(*DRIVER_ERRORS):
             self._engine.dispose()
+        if self._witness is not None:
+            self._witness.close()
+            self._witness = None
 
     def _open(self) -> None:
         check_file(self._path)
@@ -200,12 +215,14 @@ class SqliteLog:
         first, last = self._execute(schema.FIRST_AND_LAST).one()
         self._last_index = max(last or 0, self._boundary.index)
         self._first_row = self._boundary.index + 1 if first is None else min(first, self._boundary.index + 1)
+        self._witness = Witness(self._path.parent)
+        self._number = reading.read_tail(self._connection, self._witness.number, self._last_index)
 
     def _create(self) -> None:
         with self._transaction():
             schema.metadata.create_all(self._connection, checkfirst=False)
             self._connection.execute(insert(schema.boundary).values(id=1, **boundary_values(Boundary())))
-            self._execute(schema.insert_rows(1), hard_state_values(HardState()))
+            self._execute(schema.insert_rows(2), hard_state_values(HardState()) + tail_values(0, 0))
             self._execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
             self._execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")
         # Into the file itself, so that its header tells whose it is without the write-ahead log.
@@ -252,6 +269,12 @@ class SqliteLog:
             driver: Any = self._connection.connection.driver_connection
             driver.execute(f"PRAGMA incremental_vacuum({min(surplus, FREE_PAGES_A_STEP)})").fetchall()
         return bool(surplus > 0)
+
+    def _acknowledge(self) -> None:
+        """The write under way is durable: from here on a log without it is a damaged one."""
+        self._number += 1
+        if self._witness is not None:
+            self._witness.acknowledge(self._number)
 
     def _checkpoint_when_due(self, data_bytes: int = 0) -> None:
         """Move the write-ahead log into the file once in a while. A sync that fails here is as final as any other.

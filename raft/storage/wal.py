@@ -5,7 +5,7 @@ was never acknowledged. After a flipped bit it loses acknowledged entries. The t
 the next transaction writes its first frame. So a frame that continues the checksum of a *commit* frame proves that this commit, and
 all before it, had reached the disk; a bad frame at or before it is damage.
 
-A damaged last transaction can't be told from a torn one; nothing in the file tells it.
+A damaged last transaction can't be told from a torn one here: nothing in the file tells it. :mod:`raft.storage.witness` does.
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 

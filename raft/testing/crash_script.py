@@ -21,6 +21,7 @@ from raft.runtime.snapshotter import restore
 from raft.storage import engine, sqlite
 from raft.storage.snapshots import FileSnapshots
 from raft.storage.sqlite import SqliteLog
+from raft.storage.witness import Witness, encode
 from raft.testing.crash_plan import CONFIGURATION, Apply, Arrive, Compact, Hold, Operation, Put, Release, Reopen, Write, plan
 from raft.testing.recording import MARKS
 
@@ -191,6 +192,14 @@ def _statement_by_statement(_log: SqliteLog) -> Iterator[None]:
     yield
 
 
+def _acknowledge_by_call(witness: Witness, number: int) -> None:
+    """What a witness puts down in mapped memory, written by a call, for the recorder to see."""
+    witness.number = number
+    file = os.open(witness.path, os.O_WRONLY)
+    os.pwrite(file, encode(number), 0)
+    os.close(file)
+
+
 _guarded = SqliteLog._guarded  # noqa: SLF001 - a fault has to get inside
 
 
@@ -227,7 +236,8 @@ def main(arguments: Sequence[str]) -> None:
     name, role, seed, directory, *rest = arguments
     subject = load_subject(name)
     chosen = plan(role, int(seed), subject.command)
-    with patch.object(sqlite, "CHECKPOINT_PAGES", CHECKPOINT_PAGES), planted(subject, rest[0] if rest else ""):
+    small_log = patch.object(sqlite, "CHECKPOINT_PAGES", CHECKPOINT_PAGES)
+    with small_log, patch.object(Witness, "acknowledge", _acknowledge_by_call), planted(subject, rest[0] if rest else ""):
         node = Node(subject, Path(directory), chosen.committed)
         for operation in chosen.operations:
             try:

@@ -182,3 +182,17 @@ def test_amend_refuses(directory: Path, tmp_path: Path) -> None:
     assert inspect_log(directory).records == before.records
     (tmp_path / "empty").mkdir()
     raised(StorageFailed, lambda: amend(tmp_path / "empty", WriteBatch(HardState(1), ()), {}))
+
+
+def test_lost_end_of_the_log(directory: Path) -> None:
+    """A log whose last rows have vanished, or that is older than its witness, is damaged: an acknowledged write is missing."""
+    older = (directory / "log.db").read_bytes()
+    store = SqliteLog(directory)
+    store.write(WriteBatch(None, (Entry(42, 3, EntryKind.COMMAND, b""),)))
+    store.close()
+    assert inspect_log(directory).damages == []
+    _sql(directory, "DELETE FROM entries WHERE log_index = 42")
+    assert str(inspect_log(directory).damages[0]) == "tail: the log ends with entry 41 where its last write ended with 42"
+    raised(StorageCorrupt, lambda: amend(directory, WriteBatch(None, (Entry(42, 4, EntryKind.NOOP, b""),)), {}))
+    (directory / "log.db").write_bytes(older)
+    assert "was acknowledged; the log ends with write" in str(inspect_log(directory).damages[0])

@@ -189,7 +189,7 @@ def test_other_programs_can_read_a_closed_log(tmp_path: Path) -> None:
     store = SqliteLog(tmp_path)
     store.write(WriteBatch(entries=entries_of(1, 3)))
     store.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.db", "log.witness"]
     engine = create_engine(f"sqlite+pysqlite:///{tmp_path / 'log.db'}", module=dbapi2)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM entries WHERE log_index > 0")).scalar_one() == 3
