@@ -5,6 +5,7 @@ Each public method of :class:`Commands` is a command of the scripts; its docstri
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from inspect import cleandoc, signature
 
 from raft.config import SETTINGS, RaftConfig
 from raft.core import messages
@@ -124,13 +125,15 @@ class Commands:
             raise ScriptError(f"no such command; there are {', '.join(NAMES)}")
         command = getattr(self, name.replace("-", "_"))
         try:
+            signature(command).bind(*words)
+        except TypeError as error:
+            raise ScriptError(f"{error}; it goes like this: {cleandoc(command.__doc__)}") from error
+        try:
             command(*words)
         except Rejected as error:
             self._tell(f"refused, {type(error).__name__}: {error}")
         except KeyError as error:
             raise ScriptError(f"there is no server {error.args[0]}") from error
-        except TypeError as error:
-            raise ScriptError(f"{error}; it goes like this: {command.__doc__}") from error
         if self._cluster is not None:
             if not self._by_hand:
                 self._cluster.settle()
