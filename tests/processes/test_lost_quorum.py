@@ -1,6 +1,10 @@
-"""Two of three nodes are gone for good: the survivor is recovered, starts, has the data, and nobody of the old cluster can disturb it."""
+"""Two of three nodes are gone for good: the survivor is recovered, starts, has the data, and nobody of the old cluster can disturb it.
+
+A node that comes back empty joins the new one.
+"""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -29,7 +33,10 @@ def term_and_leader(node: Node) -> tuple[int, str]:
 
 
 def test_survivor_goes_on_alone(cluster: Cluster) -> None:
-    """Every acknowledged write is there after the recovery, new ones succeed, and the old majority, started again, changes nothing about it."""
+    """Every acknowledged write is there after the recovery, new ones succeed, and the old majority, started again, changes nothing about it.
+
+    Then the old nodes go, and one of them joins with an empty directory.
+    """
     survivor, *lost = cluster.nodes
     for number in range(50):
         assert cluster.nodes[number % 3].put(f"k{number}", b"v%d" % number).text == "true"
@@ -70,5 +77,17 @@ def test_survivor_goes_on_alone(cluster: Cluster) -> None:
     assert [member["Node"] for member in requests.get(f"{survivor.url}/v1/operator/raft/configuration", timeout=5).json()["Servers"]] == [
         survivor.name
     ]
-    assert survivor.terminate() == 0
-    assert json.loads(data("inspect", survivor.data_dir, "-o", "json").stdout)["whole"] is True
+
+    newcomer = lost[0]
+    for node in lost:
+        node.kill()
+    shutil.rmtree(newcomer.data_dir)
+    newcomer.environ |= {"KVORUM_INITIAL_CLUSTER": "", "KVORUM_JOIN": survivor.url}
+    newcomer.start()
+    wait_until(lambda: survivor.suffrages() == {survivor.name: "voter", newcomer.name: "voter"}, "a node that came back empty has joined")
+    wait_until(newcomer.ready, "it serves")
+    assert survivor.put("together", b"1").text == "true"
+    assert newcomer.get("k0").content == b"v0"
+    for node in (survivor, newcomer):
+        assert node.terminate() == 0
+        assert json.loads(data("inspect", node.data_dir, "-o", "json").stdout)["whole"] is True
