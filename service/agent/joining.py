@@ -82,7 +82,9 @@ class Joining:
             addresses = {str(member["id"]): str(member["address"]) for member in answer.get("members", [])}
             if me.incarnation in addresses and answer.get("committed"):
                 return Joined(str(answer["cluster_id"]), addresses)
-            self.waiting_for = f"waiting to be added to cluster {answer.get('cluster_id')}: kvorum member add {me.name} {self._wanted.address}"
+            known = any(member["name"] == me.name for member in answer.get("members", []))
+            command = f"replace {me.name}" if known else "add"
+            self.waiting_for = f"waiting to be added to cluster {answer.get('cluster_id')}: kvorum member {command} {me.name} {self._wanted.address}"
             return None
         kind, detail = asking.kind_of(answer), answer.get("detail", f"status {status}")
         if kind == asking.SECOND_NODE:

@@ -225,7 +225,7 @@ def find(configuration: Configuration, name: str) -> Member:
 
 
 def addition(configuration: Configuration, member: Member, wanted: ask.Add) -> Change:
-    """The change that adds a member. One that replaces a voter waits for its turn; one that replaces a learner takes its place at once.
+    """The change that adds a member. One that replaces a voter waits until it has caught up; one that replaces a learner takes its place at once.
 
     :raises Refused: when its name or the one it replaces does not allow it.
     """
@@ -234,11 +234,12 @@ def addition(configuration: Configuration, member: Member, wanted: ask.Add) -> C
         raise Refused(ask.NAME_IN_USE, f"{taken.name} is the name of {taken.id} at {taken.address}; a server can take its place: replaces")
     voters = [one for one in old if configuration.is_voter(one.id)]
     learners = [one for one in old if one not in voters]
+    wants_vote = wanted.voter or any(one.name == member.name for one in old)  # who comes back becomes what it was
     if not learners:
-        return AddLearner(member, promote=wanted.voter, replaces=voters[0].id if voters else None)
+        return AddLearner(member, promote=wants_vote, replaces=voters[0].id if voters else None)
     promotion = next((one for one in configuration.promotions if one.learner == learners[-1].id), None)
     replaces = voters[0].id if voters else promotion and promotion.replaces
-    added = AddLearner(member, promote=wanted.voter and bool(voters or promotion), replaces=replaces)
+    added = AddLearner(member, promote=wants_vote and bool(voters or promotion), replaces=replaces)
     return JointChange((*(Remove(one.id) for one in learners), added))
 
 

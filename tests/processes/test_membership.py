@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,14 +191,13 @@ def test_joined_node_that_is_wiped_twice(cluster: Cluster) -> None:
 
 
 def test_members_without_a_quorum(cluster: Cluster) -> None:
-    """Without a leader a change is rejected within its patience and the list refused, but for ?stale."""
+    """Without a leader a change is rejected and the list refused, but for ?stale."""
     node = cluster.followers()[0]
     for other in cluster.nodes:
         if other is not node:
             other.kill()
-    began = time.monotonic()
+    wait_until(lambda: "no leader" in node.unready(), "the node knows no leader")
     answer = requests.delete(f"{node.url}/v1/cluster/members/n1", timeout=30)
-    assert (answer.status_code, answer.headers["X-Kvorum-Outcome"]) in {(503, "rejected"), (500, "unknown")}
-    assert time.monotonic() - began < 25
+    assert (answer.status_code, answer.headers["X-Kvorum-Outcome"]) == (503, "rejected")
     assert requests.get(f"{node.url}/v1/cluster/members", timeout=30).status_code == 503
     assert {member["name"] for member in node.members("stale")} == {"n1", "n2", "n3"}

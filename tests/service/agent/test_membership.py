@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -109,11 +110,12 @@ def wanted(**fields: Any) -> ask.Add:
 
 
 def test_additions() -> None:
-    """Whom a new member replaces, by configuration: nobody, a voter in its turn, a learner at once, or both of one name."""
+    """Whom a new member replaces: nobody, a voter in its turn, a learner at once, or both of its name. Who comes back is as before."""
     voters = Configuration(voters=(A, B))
     assert addition(Configuration(voters=(A,)), NEW, wanted()) == AddLearner(NEW, promote=True)
     assert addition(Configuration(voters=(A,)), NEW, wanted(voter=False)) == AddLearner(NEW)
     assert addition(voters, NEW, wanted(replaces="b")) == AddLearner(NEW, promote=True, replaces="b")
+    assert addition(voters, NEW, wanted(replaces="b", voter=False)) == AddLearner(NEW, promote=True, replaces="b")
     other = Member("x", "x", "x:1")
     assert addition(voters, other, wanted(name="x", replaces="b")) == AddLearner(other, promote=True, replaces="b")
     learner = Member("l", "b", "b:1")
@@ -306,6 +308,10 @@ def test_servers_that_wait() -> None:
             task.cancel()
             assert text in told[-1] + told[-2]
         assert (await world.ask("a", ask.Add("d", "d:8300", voter=False)))[0] == 200
+        again: list[str] = []
+        task = asyncio.create_task(joins(world, "d", "d2:8300", "by-hand").run(again.append))
+        await until(lambda: "kvorum member replace d d d2:8300" in "".join(again), "it says how it comes back")
+        task.cancel()
         assert "d:8300" in (await joins(world, "d", "d:8300", "by-hand").run(lambda _: None)).addresses
 
     run(scenario)
@@ -339,3 +345,34 @@ def test_a_removed_server_learns_it() -> None:
             task.cancel()
 
     run(scenario)
+
+
+def test_silence_is_no_removal() -> None:
+    """A server that knows no leader but is a member learns where the others are; only a committed view without it counts as its removal."""
+
+    async def scenario() -> None:
+        known: dict[str, str] = {}
+        status = SimpleNamespace(configuration=Configuration(voters=(A, B)))
+        server = SimpleNamespace(node_id="a", leader=None, status=lambda: status, know=known.update)
+        views = [
+            (503, {}),
+            (200, {"cluster_id": OURS, "committed": True, "members": [{"id": "a", "address": "a:1"}, {"id": "d", "address": "d:1"}]}),
+            (200, {"cluster_id": OURS, "committed": False, "members": []}),
+            (200, {"nonsense": True}),
+        ]
+        asked: list[str] = []
+
+        async def call(address: str, _path: str, _body: bytes, _seconds: float) -> tuple[int, bytes]:
+            asked.append(address)
+            status, view = views[min(len(asked), len(views)) - 1]
+            return status, msgspec.json.encode(view)
+
+        watch = asyncio.create_task(until_removed(server, OURS, {}, call))  # type: ignore[arg-type]  # all that is asked of it
+        await until(lambda: len(asked) > 8, "it has asked")
+        assert not watch.done()
+        assert known == {"a": "a:1", "d": "d:1"}
+        assert set(asked) == {"b:1", "d:1"}
+        views[:] = [(200, {"cluster_id": OURS, "committed": True, "members": [{"id": "d", "address": "d:1"}]})]
+        await asyncio.wait_for(watch, 10)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
