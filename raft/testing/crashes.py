@@ -23,11 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raft.core.model import Boundary, Entry
-from raft.errors import RaftError
 from raft.runtime.recovery import recover
 from raft.storage.snapshots import FileSnapshots
 from raft.storage.sqlite import SqliteLog
-from raft.testing.crash_plan import ROLES, Plan, State, after, plan
+from raft.testing.crash_plan import ROLES, Operation, Plan, State, after, plan
 from raft.testing.crash_script import Subject, load_subject
 from raft.testing.images import CLASSES, POWER, POWER_VARIANTS, Image, Place, choose, images, places
 from raft.testing.recording import Event, Marked, NoRecorder, build, record
@@ -48,6 +47,7 @@ class Recording:
     subject: Subject
     events: list[Event]
     complaint: str
+    operations: tuple[Operation, ...]
     states: list[State]
     fingerprints: list[str]
     terms: list[int]
@@ -76,7 +76,8 @@ def record_script(
     for operation, proven in zip(chosen.operations, marks, strict=False):
         states.append(after(states[-1], operation, proven))
     fingerprints = _fingerprints(loaded, chosen, workspace / f"{role}-reference")
-    return Recording(role, seed, loaded, events, complaint, states, fingerprints, [0, *(entry.term for entry in chosen.committed)])
+    terms = [0, *(entry.term for entry in chosen.committed)]
+    return Recording(role, seed, loaded, events, complaint, chosen.operations, states, fingerprints, terms)
 
 
 def _fingerprints(subject: Subject, chosen: Plan, directory: Path) -> list[str]:
@@ -101,7 +102,7 @@ def check(recording: Recording, image: Image, directory: Path) -> None:
     _materialise(image, directory)
     try:
         problem = _problem(recording, image, directory)
-    except (RaftError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever the machine or the library raises, the node does not start
         problem = f"it does not start: {error}"
     if problem is not None:
         raise CrashFailed(f"{_told(recording, image)}: {problem}")
@@ -198,6 +199,15 @@ class Summary:
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     possible: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+
+
+def places_inside(recording: Recording, kind: type[Operation]) -> dict[str, list[Place]]:
+    """The places that belong to operations of one kind, by class: for :func:`crash`."""
+    done = [0]
+    for event in recording.events:
+        done.append(done[-1] + isinstance(event, Marked))
+    inside = {number for number, operation in enumerate(recording.operations) if isinstance(operation, kind)}
+    return {name: [place for place in found if done[place.event] in inside] for name, found in places(recording.events).items()}
 
 
 def crash(

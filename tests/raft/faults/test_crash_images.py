@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from raft.testing.crash_plan import FOLLOWER, LEADER, RECEIVER, ROLES, Apply, Arrive, Compact, Write, plan
-from raft.testing.crashes import CELLS, Summary, crash, hunt, main, record_script
-from raft.testing.images import CLASSES, KILL, POWER, TORN, places
+from raft.testing.crash_plan import FOLLOWER, LEADER, RECEIVER, ROLES, Apply, Arrive, Compact, Operation, Write
+from raft.testing.crashes import CELLS, Summary, crash, hunt, main, places_inside, record_script
+from raft.testing.images import CLASSES, KILL, POWER, TORN
 from raft.testing.recording import Marked, Synced
 
 pytestmark = pytest.mark.processes
@@ -42,47 +42,40 @@ def test_st_02_power_loss_takes_nothing_that_was_acknowledged(library: Path, wor
     assert sum(summary.checked.values()) == IMAGES
 
 
-def around(library: Path, workspace: Path, role: str, kinds: type | tuple[type, ...]) -> Summary:
-    """Images of the calls that belong to operations of these kinds alone."""
+def around(library: Path, workspace: Path, role: str, kind: type[Operation]) -> list[str]:
+    """What is wrong with images of the calls that belong to operations of this kind alone."""
     recording, summary = record_script(library, workspace, role), Summary()
-    operations = plan(role, 1, recording.subject.command).operations
-    inside = {number for number, operation in enumerate(operations) if isinstance(operation, kinds)}
-    marks = [0]
-    for event in recording.events:
-        marks.append(marks[-1] + isinstance(event, Marked))
-    wanted = {kind: [place for place in found if marks[place.event] in inside] for kind, found in places(recording.events).items()}
-    crash(recording, workspace, summary, count=2 * IMAGES, seed=1, failures_max=3, among=wanted)
-    assert all(summary.checked[role, kind] for kind in CLASSES)
-    return summary
+    crash(recording, workspace, summary, count=2 * IMAGES, seed=1, failures_max=3, among=places_inside(recording, kind))
+    assert all(summary.checked[role, name] for name in CLASSES)
+    return summary.failures
 
 
 def test_sn_06_killed_at_every_step_of_an_installation(library: Path, workspace: Path) -> None:
     """From the first byte of an arriving snapshot to the last call of its installation: the old state or the new one, in full."""
-    assert around(library, workspace, RECEIVER, Arrive).failures == []
+    assert around(library, workspace, RECEIVER, Arrive) == []
 
 
 def test_st_09_killed_around_applying(library: Path, workspace: Path) -> None:
     """The cells and the applied index belong together, and the log can bring them up: nothing is applied twice or left out."""
-    assert around(library, workspace, FOLLOWER, Apply).failures == []
+    assert around(library, workspace, FOLLOWER, Apply) == []
 
 
 def test_st_12_killed_in_checkpoint_and_compaction(library: Path, workspace: Path) -> None:
     """Indexes never go back, nothing compacted returns, and nothing kept vanishes."""
-    assert around(library, workspace, LEADER, Compact).failures == []
+    assert around(library, workspace, LEADER, Compact) == []
 
 
 def test_st_13_a_single_node_acknowledges_after_its_sync(library: Path, workspace: Path) -> None:
     """Between the acknowledgements of two writes the log is synced, and the power may go at any call of a write."""
     recording = record_script(library, workspace, LEADER)
-    operations = plan(LEADER, 1, recording.subject.command).operations
     synced, marks = False, 0
     for event in recording.events:
         if isinstance(event, Marked):
-            assert synced or not isinstance(operations[marks], Write), f"operation {marks} was acknowledged without a sync"
+            assert synced or not isinstance(recording.operations[marks], Write), f"operation {marks} was acknowledged without a sync"
             synced, marks = False, marks + 1
         synced = synced or isinstance(event, Synced)
-    assert marks == len(operations)
-    assert around(library, workspace, LEADER, Write).failures == []
+    assert marks == len(recording.operations)
+    assert around(library, workspace, LEADER, Write) == []
 
 
 @pytest.mark.parametrize(
