@@ -87,6 +87,16 @@ SETTINGS: tuple[Setting, ...] = (
         "How long a proposal or a read waits for its answer, elections included.",
     ),
     Setting(
+        "disk_stall_ms",
+        "ms",
+        5_000,
+        100,
+        600_000,
+        "",
+        "How long a leader's disk may take for one write before the leader gives way to a node whose disk works. Shorter fails over sooner; well "
+        "above the slowest sync, for a disk that is merely slow must not cost the leadership.",
+    ),
+    Setting(
         "forwarding",
         "switch",
         1,
@@ -120,6 +130,7 @@ class RaftConfig:
     snapshot_threshold_bytes: int = 32 * MIB
     trailing_entries: int = 4_096
     proposal_timeout_ms: int = 7_000
+    disk_stall_ms: int = 5_000
     forwarding: int = 1
     snapshot_chunk_bytes: int = MIB
 

@@ -160,6 +160,7 @@ class Settings:
     raft_snapshot_threshold_bytes: int = _raft(32 * MIB, "bytes", 1, 16_384 * MIB, "Payload in the log that makes the node compact it.")
     raft_trailing_entries: int = _raft(4_096, "count", 0, 100_000_000, "Entries kept behind a compaction; below its threshold.")
     raft_proposal_timeout_ms: int = _raft(7_000, "ms", 10, 600_000, "How long a proposal or a read waits for its answer, elections included.")
+    raft_disk_stall_ms: int = _raft(5_000, "ms", 100, 600_000, "How long one write of a leader's disk may take before another node leads.")
     raft_forwarding: int = _raft(1, "switch", 0, 1, "Whether a node passes writes and consistent reads on to the leader; with 0 it refuses them.")
     raft_snapshot_chunk_bytes: int = _raft(MIB, "bytes", KIB, 16 * MIB, "Size of one piece of a snapshot on its way.")
 

@@ -186,6 +186,14 @@ class RaftNode:
             raise NotLeader(self.state.leader)
         leader.transfer(self.state, target)
 
+    def step_down(self, reason: str) -> None:
+        """Lead no more, for a reason that only the driver knows: its disk hangs, say. Without effect at a node that does not lead.
+
+        :param reason: for people.
+        """
+        if self.state.role is Role.LEADER:
+            elections.become_follower(self.state, self.state.term, None, reason)
+
     def ready(self) -> Ready:
         """Take everything that is to be done now; see :mod:`raft.core.ready` for the duties."""
         state = self.state

@@ -35,6 +35,7 @@ class Disk:
     :param store: touched by this thread alone, from :meth:`start` to :meth:`stop`.
     :param on_durable: called with the Readies of one transaction, in order.
     :param on_failure: called once; all further work is ignored then, because a failed sync is never tried again.
+    :ivar reports: how often it has called back: while it is not idle and this stands still, one piece of work is under way.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Disk:
         self._on_failure = on_failure
         self._inbox: Inbox[Ready] = Inbox()
         self._outstanding = 0
+        self.reports = 0
         self._thread = Thread(target=self._run, name="raft-disk", daemon=True)
 
     @property
@@ -105,10 +107,12 @@ class Disk:
 
     def _durable(self, readies: list[Ready]) -> None:
         self._outstanding -= len(readies)
+        self.reports += 1
         self._on_durable(readies)
 
     def _task_done(self, task: Task, result: object) -> None:
         self._outstanding -= 1
+        self.reports += 1
         task.done(result)
 
     def _report(self, callback: Callable[..., None], *arguments: object) -> None:

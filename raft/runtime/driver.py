@@ -77,6 +77,8 @@ class Driver:
         self._held_back: deque[Ready] | None = None  # while a snapshot is being installed: what must be persisted after it
         self._tick_handle: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
+        self._disk_reports = 0
+        self._disk_silent_ticks = 0
         self._retiring = False
         self._stopped = False
 
@@ -304,6 +306,7 @@ class Driver:
                 self.node.lose_time()
             if not self._would_stand:
                 self.node.tick()
+            self._watch_disk()
         except RaftError as error:
             self._fail(error)
             return
@@ -314,11 +317,32 @@ class Driver:
             self._submit_held()
         self.schedule()
 
+    def _watch_disk(self) -> None:
+        """A leader whose disk hangs gives way, though its heart still beats: it commits by others' disks only, and accepts what it can't keep.
+
+        Counted in ticks of this node, so that a pause of the whole process is no fault of the disk.
+        """
+        if self.disk.idle or self.disk.reports != self._disk_reports:
+            self._disk_reports, self._disk_silent_ticks = self.disk.reports, 0
+            return
+        self._disk_silent_ticks += 1
+        if self._disk_hangs and len(self.node.state.configuration.voter_ids) > 1:
+            self.node.step_down(f"the disk has not answered for {self.node.state.config.disk_stall_ms} ms (disk_stall_ms)")
+
+    @property
+    def _disk_hangs(self) -> bool:
+        """Whether one piece of work has been under way for too long."""
+        config = self.node.state.config
+        return self._disk_silent_ticks * config.tick_ms >= config.disk_stall_ms
+
     @property
     def _would_stand(self) -> bool:
-        """Whether one more tick makes this node a candidate although it is about to stop."""
+        """Whether one more tick makes this node a candidate although it is about to stop, or can't keep its vote.
+
+        A candidate whose disk hangs would never be elected; but its later term, which nobody else has seen, would unseat the leader.
+        """
         state = self.node.state
-        return self._retiring and state.role is not Role.LEADER and state.election_elapsed + 1 >= state.election_deadline
+        return (self._retiring or self._disk_hangs) and state.role is not Role.LEADER and state.election_elapsed + 1 >= state.election_deadline
 
     def _has_given_up(self, target: NodeId) -> bool:
         """Whether this node still leads, and hands over to ``target`` no more."""
