@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from threading import Event
 from typing import Any
 
 import click
@@ -24,12 +25,13 @@ def check(address: str | None, token: str | None, seconds: float, output: str) -
     Every node takes a digest of everything it holds at the same place in the log, while reads and writes go on. Ends with 0 only when all
     of them have one and all are equal.
     """
+    nothing = Event()  # no node tells when it is done
     with Client(address, token) as client:
         index = client.begin_check()
         deadline = time.monotonic() + seconds
         found = client.check(index)
         while found["verdict"] == "computing" and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+            nothing.wait(POLL_SECONDS)
             found = client.check(index)
     click.echo(json.dumps(found, indent=2) if output == "json" else _table(found))
     say(_told(found, seconds))
