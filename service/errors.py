@@ -7,7 +7,7 @@
     ├── CommandInvalid            bytes in the log that are no known command
     ├── StateUnreadable           the state file can't be opened or is not ours
     ├── ForeignDirectory          a data directory of another node, cluster or version
-    ├── FormationFailed           the initial members disagree about the cluster to form
+    ├── FormationFailed           the initial members disagree about the cluster to form, or the node's name is taken
     ├── BackendError              a request that the agent did not carry out
     │   ├── NoLeader
     │   ├── RequestRejected
@@ -58,7 +58,7 @@ class ForeignDirectory(KvorumError):
 
 
 class FormationFailed(KvorumError):
-    """The initial members do not agree about the cluster they are to form."""
+    """The initial members do not agree about the cluster they are to form, or a running node has this one's name."""
 
     exit_code = 4
 
