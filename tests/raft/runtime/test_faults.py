@@ -40,7 +40,7 @@ async def nothing_changes(servers: Servers, leader: str) -> None:
 
 
 @pytest.mark.parametrize("slow", ["disk", "machine"])
-def test_a_slow_follower_answers_heartbeats(run: Run, slow: str) -> None:
+def test_st_11_a_slow_follower_answers_heartbeats(run: Run, slow: str) -> None:
     """While a follower's disk write, or its machine, takes three election timeouts nothing changes, and writes go on elsewhere."""
 
     async def scenario() -> None:
@@ -60,7 +60,7 @@ def test_a_slow_follower_answers_heartbeats(run: Run, slow: str) -> None:
 
 
 @pytest.mark.parametrize("slow", ["disk", "machine"])
-def test_a_slow_leader_keeps_beating(run: Run, slow: str) -> None:
+def test_st_11_a_slow_leader_keeps_beating(run: Run, slow: str) -> None:
     """A leader whose disk or machine is held up still leads, and commits by its followers' disks."""
 
     async def scenario() -> None:
@@ -153,7 +153,7 @@ def test_a_snapshot_whose_message_was_lost_does_not_block_the_next(run: Run) -> 
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
-def test_a_disk_that_fails_is_fatal(run: Run, who: str) -> None:
+def test_st_03_a_disk_that_fails_is_fatal(run: Run, who: str) -> None:
     """A failed write stops the node by name, is never tried again, and whoever waits learns that nobody knows; the others go on."""
 
     async def scenario() -> None:
