@@ -108,6 +108,24 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("snapshot_chunk_bytes", "bytes", MIB, KIB, 16 * MIB, "", "Size of one piece of a snapshot on its way."),
 )
 
+RELOADABLE = frozenset(
+    {
+        "heartbeat_ms",
+        "append_bytes_max",
+        "inflight_appends_max",
+        "inflight_bytes_max",
+        "apply_bytes_max",
+        "snapshot_threshold_entries",
+        "snapshot_threshold_bytes",
+        "trailing_entries",
+        "proposal_timeout_ms",
+        "disk_stall_ms",
+        "forwarding",
+    }
+)
+"""What may change while a node runs. Not the tick, in which everything is counted; not the election timeout and the drift, on which the other
+nodes' leases rely; not what the transport's buffers were made for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftConfig:
@@ -157,6 +175,26 @@ class RaftConfig:
         ticks say nothing. The rest is what passes at least on a follower's clock, and it is cut by how much faster that may run.
         """
         return max(0, self.election_ticks - 2) * self.tick_ms * 10_000 * (100 - self.lease_drift_percent)
+
+    def changed_to(self, other: "RaftConfig") -> tuple[str, ...]:
+        """The settings in which a running node would change to ``other``.
+
+        :raises ConfigInvalid: naming each that needs a restart.
+        """
+        names = tuple(setting.name for setting in SETTINGS if getattr(self, setting.name) != getattr(other, setting.name))
+        problems = [
+            f"{name} can't change from {getattr(self, name)} to {getattr(other, name)} while the node runs; it needs a restart"
+            for name in names
+            if name not in RELOADABLE
+        ]
+        if "append_bytes_max" in names and other.append_bytes_max > max(self.append_bytes_max, self.uncommitted_bytes_max):
+            problems.append(
+                f"append_bytes_max {other.append_bytes_max} is over uncommitted_bytes_max {self.uncommitted_bytes_max}, for which the transport "
+                f"was made; it needs a restart"
+            )
+        if problems:
+            raise ConfigInvalid(tuple(problems))
+        return names
 
     def _out_of_range(self) -> tuple[str, ...]:
         problems = []

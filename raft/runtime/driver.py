@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from raft.config import RaftConfig
 from raft.core.membership import Change
 from raft.core.messages import InstallSnapshot, Message, ProposeRequest, ProposeResponse, TimeoutNow
 from raft.core.model import NodeId
@@ -100,6 +101,12 @@ class Driver:
         self.proposals.stop()
         self.reads.stop()
         self.transfers.stop()
+
+    def reconfigure(self, config: RaftConfig) -> None:
+        """Go on with other settings: one frozen object takes the place of another between two turns, so nobody sees half of it."""
+        self.node.state.config = config
+        self._timeout = config.proposal_timeout_ms / 1000
+        self.schedule()
 
     def retire(self) -> None:
         """Let nobody new in, and do not stand for leader any more. What is under way goes on."""

@@ -224,6 +224,17 @@ class RaftServer:
         future: asyncio.Future[NodeId] = asyncio.get_running_loop().create_future()
         return await _answer(future, self.driver.transfer(target, _resolver(future), within))
 
+    def reconfigure(self, config: RaftConfig) -> tuple[str, ...]:
+        """Go on with other settings, without a restart; :data:`raft.config.RELOADABLE` lists those that may change.
+
+        :returns: the names of those that have changed.
+        :raises ConfigInvalid: naming every setting that needs a restart; nothing has changed then.
+        """
+        names = self._config.changed_to(config)
+        self.driver.reconfigure(config)
+        self._config = config
+        return names
+
     def status(self) -> Status:
         """The node as it is now."""
         return self.driver.node.status()

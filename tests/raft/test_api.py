@@ -59,6 +59,7 @@ def test_signatures_of_the_server() -> None:
         "status": [],
         "hand_over": ["within"],
         "retire": ["within"],
+        "reconfigure": ["config"],
         "stop": [],
     }
     assert list(inspect.signature(raft.RaftServer).parameters) == ["node_id", "config", "ports", "stamp", "on_applied", "jitter"]
