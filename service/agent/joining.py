@@ -22,6 +22,8 @@ from service.ipc.membership import Reply
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 20.0
+ASK_API_SECONDS = 5.0
+"""Shorter: a thread that asks can't be cancelled when the node is to stop. Whatever had been done by then is found done the next time."""
 PAUSE_SECONDS = 0.25
 AS_VOTER, AS_LEARNER, BY_HAND = "voter", "learner", "by-hand"
 
@@ -124,7 +126,7 @@ def _ask_api(url: str, operation: asking.Operation) -> Reply:
     from service.client import Client, ClientError  # noqa: PLC0415 - only a node that joins by a URL pays for it
 
     try:
-        with Client(url, answer_seconds=ASK_SECONDS) as client:
+        with Client(url, answer_seconds=ASK_API_SECONDS) as client:
             if isinstance(operation, asking.Add):
                 one = operation
                 return 200, client.add_member(one.name, one.address, voter=one.voter, replaces=one.replaces, id=one.id)
