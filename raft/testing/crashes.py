@@ -75,6 +75,8 @@ def record_script(
     states = [State()]
     for operation, proven in zip(chosen.operations, marks, strict=False):
         states.append(after(states[-1], operation, proven))
+    if len(marks) < len(chosen.operations):  # what was under way when the disk failed may have happened
+        states.append(after(states[-1], chosen.operations[len(marks)], states[-1].applied))
     fingerprints = _fingerprints(loaded, chosen, workspace / f"{role}-reference")
     terms = [0, *(entry.term for entry in chosen.committed)]
     return Recording(role, seed, loaded, events, complaint, chosen.operations, states, fingerprints, terms)
