@@ -5,7 +5,8 @@
 It works on the running containers of this folder's Compose project (`make up`), under a prefix of its own that it
 deletes at the end. Steps: import every regular file of --source (at most 512 KiB each, the store's limit); stop the
 leader's container while two writers run; read everything from the two others; start it again, see it catch up and
-answer ?stale with the same bytes; stop all three, start all three, read everything again from each.
+answer ?stale with the same bytes; stop all three, start all three, read everything again from each; remove the container
+and the volume of one node, whose successor must take its place by itself and hold every byte.
 
 A write ends in one of three ways. Acknowledged (2xx): it must be read back from then on. Definite failure (4xx, or
 X-Kvorum-Outcome: rejected): there must be none. Anything else is unknown: it may be there or not, never with other
@@ -235,6 +236,18 @@ def restart_all(cluster: Cluster, ledger: Ledger, *, kill: bool) -> None:
         phase.remark = f"all answer consistent reads {cluster.wait_ready(nodes):.1f} s after their start"
 
 
+def lose_volume(cluster: Cluster, ledger: Ledger) -> Node:
+    """Remove a follower with its data; the empty one that starts in its place must become a voter under an id of its own."""
+    node = cluster.others(cluster.leader())[0]
+    with ledger.phase(f"{node.name} loses its volume, replaces itself") as phase:
+        before = cluster.incarnation(node)
+        node = cluster.wipe(node)
+        seconds = wait_until(f"{node.name} votes again", lambda: cluster.incarnation(node) not in {None, before}, CATCH_UP_SECONDS)
+        phase.remark = f"a voter {seconds:.1f} s after its start"
+        cluster.wait_ready([node])
+    return node
+
+
 def check_exit_codes(ledger: Ledger, phase: Phase, nodes: Sequence[Node], codes: Sequence[int], *, kill: bool) -> None:
     """A node that is asked to stop exits with 0; one that is killed cannot."""
     for node, code in zip(nodes, codes, strict=True):
@@ -254,6 +267,8 @@ def scenario(cluster: Cluster, ledger: Ledger, arguments: argparse.Namespace, pr
     read_back(ledger, client, [leader], f"read back from {leader.name} with ?stale", "&stale")
     restart_all(cluster, ledger, kill=arguments.kill)
     read_back(ledger, client, everyone, "read back from all three")
+    replaced = lose_volume(cluster, ledger)
+    read_back(ledger, client, [replaced], f"read back from the new {replaced.name} with ?stale", "&stale")
     if not arguments.keep:
         client.session.delete(f"{address(everyone[0], prefix)}?recurse", timeout=CONNECT_AND_READ_SECONDS)
 

@@ -119,6 +119,25 @@ class Cluster:
         _at_once(lambda node: run([*order, node.container]), nodes)
         return [int(run(["docker", "inspect", "--format", "{{.State.ExitCode}}", node.container])) for node in nodes]
 
+    def incarnation(self, node: Node) -> str | None:
+        """The id under which the others count `node` as a voter, None when they don't."""
+        for other in self.others(node):
+            for server in _configuration(other):
+                if server.get("Node") == node.name and server.get("Voter"):
+                    return str(server["ID"])
+        return None
+
+    def wipe(self, node: Node) -> Node:
+        """Remove a container and its volume, and start a new one with an empty one; gives the node as it is from then on."""
+        mounts = json.loads(run(["docker", "inspect", "--format", "{{json .Mounts}}", node.container]))
+        run(["docker", "rm", "--force", node.container])
+        for mount in mounts:
+            if mount["Type"] == "volume":
+                run(["docker", "volume", "rm", mount["Name"]])
+        compose("up", "--detach", "--no-build", "--no-deps", node.name)
+        self.nodes[node.name] = self._find(node.name)
+        return self.nodes[node.name]
+
     @contextmanager
     def left_running(self) -> Iterator[None]:
         """However the block ends, no container that it stopped stays so."""
