@@ -33,6 +33,8 @@ class Clients:
         self.acknowledged = 0
         self.served = 0
         self._succeeded: set[int] = set()
+        self.quiet_until_ms = 0
+        """Nobody proposes of its own accord before."""
 
     def begin(self) -> None:
         """Let the workload run, until the world says otherwise."""
@@ -47,7 +49,7 @@ class Clients:
     def propose_somewhere(self) -> None:
         """Propose a batch at any node that is up."""
         node = self._world.any_reachable()
-        if node is not None:
+        if node is not None and self._world.now >= self.quiet_until_ms:
             rng = self._world.rng
             self.propose(node, 1 + int(rng.random() * self._plan.commands_max))
 

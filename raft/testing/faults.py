@@ -63,6 +63,7 @@ class Plan:
     read_every_ms: int
     lease_reads: float
     """The part of the reads that rely on the leader's lease; none where clocks differ by more than it allows for."""
+    lease_attack_every_ms: int
     transfer_every_ms: int
     change_every_ms: int
 
@@ -76,7 +77,8 @@ def draw_plan(rng: random.Random) -> Plan:
     slow = rng.random() < 0.4
     skewed = rng.random() < 0.3
     # A leader whose clock is slow, among followers whose clocks are not: as far apart as the lease allows for, or alike.
-    slowest = rng.choice((1.0, 1.0 - config.lease_drift_percent / 100))
+    attacked = not skewed and rng.random() < 0.3
+    slowest = 1.0 - config.lease_drift_percent / 100 if attacked or rng.random() < 0.5 else 1.0
     churn = rng.random() < 0.35
     spares = rng.randint(1, 3) if churn else 0
     return Plan(
@@ -115,6 +117,7 @@ def draw_plan(rng: random.Random) -> Plan:
         command_bytes_max=rng.choice((0, 0, 30, 300)),
         read_every_ms=rng.choice((50, 150, 400)) if rng.random() < 0.8 else 0,
         lease_reads=0.0 if skewed else rng.choice((0.5, 0.9)),
+        lease_attack_every_ms=4 * base_ms if attacked else 0,
         transfer_every_ms=rng.choice((1_500, 5_000)) if rng.random() < 0.35 else 0,
         change_every_ms=base_ms * rng.choice((1, 4, 10)) if churn else 0,
     )

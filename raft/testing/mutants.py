@@ -27,7 +27,6 @@ from raft.core.roles import Role
 from raft.core.state import State
 from raft.runtime.lease import Lease
 from raft.testing import lease_faults
-from raft.testing.node import SimulatedNode
 from raft.testing.world import ScheduleFailed, World
 
 Patch = tuple[object, str, object]
@@ -367,22 +366,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("lease without answers", "relies on rounds that nobody has answered", ((RaftNode, "round_for_lease", property(lease_faults.any_round)),)),
     Mutant("lease too long", "takes the election timeout for the lease", ((RaftConfig, "lease_ns", property(lease_faults.whole_timeout)),)),
-    Mutant("lease without margin", "allows for no difference of clocks", ((RaftConfig, "lease_ns", property(lease_faults.no_margin)),)),
     Mutant(
         "lease before a commit",
         "relies on the lease before an entry of the term is committed",
         ((RaftNode, "round_for_lease", property(lease_faults.from_the_election_on)),),
     ),
     Mutant("lease in a transfer", "keeps the lease in a transfer", ((RaftNode, "round_for_lease", property(lease_faults.through_a_transfer)),)),
-    Mutant("lease after a transfer", "takes it up when one is given up", ((RaftNode, "round_for_lease", property(lease_faults.after_a_transfer)),)),
-    Mutant("votes after a start", "grants votes when it has just started", ((State, "__init__", lease_faults.vote_after_the_start),)),
-    Mutant("forgets its promise", "votes once it knows no leader", ((State, "is_silent", property(lease_faults.silent_while_a_leader_is_known)),)),
-    Mutant("promise by term", "is silent in later terms only", ((elections, "answer_vote", lease_faults.vote_in_the_present_term),)),
-    Mutant(
-        "catches up on ticks",
-        "ticks in a burst after a pause",
-        ((SimulatedNode, "pause", lease_faults.remember_the_pause), (SimulatedNode, "resume", lease_faults.catch_up)),
-    ),
     Mutant("half a quorum", "takes half of an even number for a majority", ((quorum, "majority", lambda voters: (voters + 1) // 2),)),
 )
 

@@ -89,8 +89,13 @@ class Nemesis:
         if world.network.healthy:
             return
         links = {(node.id, other) for other in world.nodes if other != node.id}
-        world.network.cut = links if world.rng.random() < 0.5 else _both_ways(links)
-        world.trace.record(world.now, "-", "cuts off", node.id)
+        self.cut(links if world.rng.random() < 0.5 else _both_ways(links), lasting_ms)
+
+    def cut(self, links: set[Link], lasting_ms: int) -> None:
+        """Cut these links, and no others, for so long."""
+        world = self._world
+        world.network.cut = links
+        world.trace.record(world.now, "-", "cuts", sorted(links))
         self._partition += 1
         world.after(lasting_ms, self._mend, self._partition)
 

@@ -15,6 +15,7 @@ from raft.testing.checkers import Checkers
 from raft.testing.churn import Churn, member
 from raft.testing.clients import Clients
 from raft.testing.faults import Plan, draw_plan
+from raft.testing.lease_attack import LeaseAttack
 from raft.testing.nemesis import Nemesis
 from raft.testing.network import Network
 from raft.testing.node import SimulatedNode
@@ -159,6 +160,7 @@ class World:
         for node in self.nodes.values():
             node.start()
         self.nemesis.begin()
+        LeaseAttack(self).begin()
         self.clients.begin()
         self.churn.begin()
         self._run_until(self.plan.duration_ms)
