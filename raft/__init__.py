@@ -8,7 +8,7 @@ real ones need other packages: :mod:`raft.storage.memory`, :mod:`raft.storage.sq
 from raft.config import RaftConfig
 from raft.core.membership import AddLearner, AddVoter, Change, Demote, JointChange, LeaveJoint, Remove, Step
 from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState, Member, NodeId, Promotion
-from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, PeerContact, RoleChanged
+from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, PeerContact, RoleChanged, SnapshotMoved
 from raft.core.roles import Role
 from raft.core.status import PeerStatus, Status
 from raft.errors import (
@@ -99,6 +99,7 @@ __all__ = [
     "Remove",
     "Role",
     "RoleChanged",
+    "SnapshotMoved",
     "StateMachine",
     "Status",
     "Step",

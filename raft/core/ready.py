@@ -75,7 +75,16 @@ class PeerContact:
     state: str
 
 
-Observation = LeaderChanged | RoleChanged | ConfigurationChanged | PeerContact
+@dataclass(frozen=True, slots=True)
+class SnapshotMoved:
+    """A snapshot was ``sent`` to a peer or ``lost`` on its way there, or ``installed`` here; or the log was ``compacted`` up to the index."""
+
+    event: str
+    index: int
+    peer: NodeId | None = None
+
+
+Observation = LeaderChanged | RoleChanged | ConfigurationChanged | PeerContact | SnapshotMoved
 
 
 @dataclass(frozen=True, slots=True)

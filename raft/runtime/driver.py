@@ -201,6 +201,11 @@ class Driver:
             self._turn_scheduled = True
             self.loop.call_soon(self._turn)
 
+    def observe(self, observation: Observation) -> None:
+        """Something happened outside the core."""
+        if not self._stopped:
+            self._observe(observation)
+
     # Transport's handler
 
     def receive(self, messages: tuple[Message, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from raft.core.messages import InstallSnapshot
 from raft.core.model import Boundary, NodeId
 from raft.core.node import RaftNode
-from raft.core.ready import Ready
+from raft.core.ready import Observation, Ready, SnapshotMoved
 from raft.errors import MachineFailed, RaftError, StorageCorrupt
 from raft.ports.machine import Capture, StateMachine
 from raft.ports.storage import LogStore, SnapshotSink, SnapshotSource, SnapshotStore
@@ -32,6 +32,10 @@ class Host(Protocol):
 
     def schedule(self) -> None:
         """Take a turn soon."""
+        ...
+
+    def observe(self, observation: Observation) -> None:
+        """Tell whoever watches."""
         ...
 
 
@@ -130,6 +134,7 @@ class Snapshotter:
         def settled() -> None:
             self._arrivals.settle()
             done(ready)
+            self.host.observe(SnapshotMoved("installed", boundary.index))
 
         self.host.applier.call(lambda: restore(self.machine, self._store, boundary), restored)
 
@@ -165,6 +170,7 @@ class Snapshotter:
         await finished
         if boundary.index > log.boundary.index:  # not so when a snapshot was installed meanwhile
             node.compact(boundary)
+            self.host.observe(SnapshotMoved("compacted", boundary.index))
 
     async def _send(self, message: InstallSnapshot) -> None:
         node, index = self.host.node, 0
@@ -183,6 +189,7 @@ class Snapshotter:
         finally:
             self._sending.discard(message.to)
             node.report_snapshot(message.to, index)
+            self.host.observe(SnapshotMoved("sent" if index else "lost", index or message.boundary.index, message.to))
             self.host.schedule()
 
     async def _source(self) -> SnapshotSource:

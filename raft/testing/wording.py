@@ -22,7 +22,7 @@ from raft.core.messages import (
 )
 from raft.core.model import Configuration, Entry, EntryKind, NodeId
 from raft.core.node import RaftNode
-from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, PeerContact, RoleChanged
+from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, PeerContact, RoleChanged, SnapshotMoved
 from raft.core.status import PeerStatus
 
 ENTRIES_SHOWN = 4
@@ -78,7 +78,7 @@ def observation_text(observation: Observation) -> str:
             return f"configuration of {index}: {configuration_text(configuration)}"
         case PeerContact(peer, state):
             return {"probe": f"probes {peer}", "replicate": f"replicates to {peer}", "snapshot": f"sends a snapshot to {peer}"}[state]
-        case LeaderChanged():
+        case LeaderChanged() | SnapshotMoved():
             return ""
 
 

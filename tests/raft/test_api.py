@@ -10,7 +10,7 @@ from raft import errors
 PUBLIC = {
     "AddLearner AddVoter Change Demote JointChange LeaveJoint Remove Step",
     "Boundary Configuration Entry EntryKind HardState Member NodeId Promotion",
-    "ConfigurationChanged LeaderChanged Observation PeerContact RoleChanged",
+    "ConfigurationChanged LeaderChanged Observation PeerContact RoleChanged SnapshotMoved",
     "Capture Ports RaftConfig RaftServer StateMachine",
     "Outcome PeerStatus Role Status",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raft import MachineFailed, NodeStopped, Outcome, OutcomeUnknown, RaftError, StorageFailed
+from raft import MachineFailed, NodeStopped, Outcome, OutcomeUnknown, RaftError, SnapshotMoved, StorageFailed
 from raft.core.messages import Heartbeat, InstallSnapshot
 from raft.testing.servers import BRISK, Gate, Servers, until
 
@@ -95,6 +95,10 @@ def test_sn_01_a_follower_far_behind_catches_up_by_snapshot(run: Run, keeps: boo
             await servers.start(late)
             await servers.applied(commands)
             assert servers.machines[late].restored
+            index = servers.machines[late].restored[-1]
+            assert SnapshotMoved("installed", index) in servers.observations[late]
+            await until(lambda: SnapshotMoved("sent", index, late) in servers.observations[leader], "the leader has seen it arrive")
+            assert any(isinstance(seen, SnapshotMoved) and seen.event == "compacted" for seen in servers.observations[leader])
             assert servers[late].status().boundary_index > 0
             await servers.stop(late)
             await servers.start(late)

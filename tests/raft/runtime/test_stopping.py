@@ -106,7 +106,7 @@ def test_a_cancelled_caller_is_forgotten(run: Run) -> None:
         await servers.start("b")
         await servers.led()
         await servers["a"].propose([b"y"])
-        assert servers.machines["a"].commands == [b"y"]
+        await servers.applied([b"y"])
         for name in "ab":
             await servers.stop(name)
 
