@@ -19,6 +19,9 @@ from raft.testing.trace import Violation
 WALK_STEPS = 120
 """A walk begins anew after so many steps."""
 
+ARRIVALS = 0.7
+"""So often a walk takes only what arrives into account: where most messages are lost to crashes and timeouts, little ever comes about."""
+
 WALKS_IN_VAIN_MAX = 100
 """So many walks after another that find nothing new are taken for the end."""
 
@@ -194,7 +197,9 @@ def _walk_once(space: Space, state: State, name: str, *, rng: Random, states: in
         if not reached:
             move = moves[rng.randrange(len(moves))]
             reached.append((move, *_certain(space, state, print_, move)))
-        move, print_, state = reached[rng.randrange(len(reached))]
+        arrivals = [item for item in reached if item[0].name == "deliver"]
+        chosen = arrivals if arrivals and rng.random() < ARRIVALS else reached
+        move, print_, state = chosen[rng.randrange(len(chosen))]
         way.append(move)
         outcome.depth = max(outcome.depth, len(way))
 
