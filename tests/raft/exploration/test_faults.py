@@ -63,7 +63,6 @@ def test_breadth_finds_faults(name: str, part: str, bounds: dict[str, int], rule
     [
         ("M01 figure 8", CALM | {"commands": 0}, {"commit rule", "leader completeness"}),
         ("M13 own sync", CALM | {"slow": 1}, {"durable quorum"}),
-        ("old acknowledgements", CALM, {"match", "durable quorum"}),
     ],
 )
 def test_walks_find_faults(name: str, bounds: dict[str, int], rules: set[str]) -> None:
