@@ -7,12 +7,14 @@ NODES = 3
 PORT = 8501
 DATA = .kvorum
 SEEDS = 200
+STATES = 200000
+IMAGES = 1000
 KILLS = 20
 TEST_OPTIONS =
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup run test test-image raft-wheel-test sim sim-twice mutants verify format up down logs chaos-quick bench-failover build lock docs clean clean-data
+.PHONY: help setup run test test-image raft-wheel-test sim sim-twice scenarios explore crash-images mutants verify format up down logs chaos-quick bench-failover build lock docs clean clean-data
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +42,15 @@ sim: $(STAMP) ## simulated schedules on fresh seeds (SEEDS=200)
 
 sim-twice: $(STAMP) ## the same schedules in two processes take the same steps (SEEDS=200)
 	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs 2 --twice
+
+scenarios: $(STAMP) ## the catalogue of Raft scenarios: how many there are, have a test, pass
+	@$(BIN)/python -m tests.raft.scenarios
+
+explore: $(STAMP) ## every order of events of a small cluster, the real core (STATES=200000)
+	@$(BIN)/python -m raft.testing.explore --states $(STATES) --jobs 2
+
+crash-images: $(STAMP) ## a node killed, torn and without power at every call that writes (IMAGES=1000)
+	@$(BIN)/python -m raft.testing.crashes --images $(IMAGES)
 
 mutants: $(STAMP) ## planted faults of the Raft core: the simulator must find each
 	@$(BIN)/python -m raft.testing.mutants --jobs 2 --limit 3000

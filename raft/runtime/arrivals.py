@@ -32,7 +32,7 @@ class Arrivals:
         self._lock = Lock()
         self._arrived: Boundary | None = None
         self._arrived_at = 0.0
-        self._newest = 0
+        self._newest = _newest(store)
         self._busy = False  # claimed, or just becoming visible
 
     def begin(self, message: InstallSnapshot) -> SnapshotSink:
@@ -74,6 +74,15 @@ class Arrivals:
             raise
         with self._lock:
             self._arrived, self._arrived_at, self._newest, self._busy = boundary, self._clock(), boundary.index, False
+
+
+def _newest(store: SnapshotStore) -> int:
+    """The index of what an earlier process was sent, installed or not: an older one would not be kept."""
+    source = store.latest()
+    if source is None:
+        return 0
+    source.close()
+    return source.boundary.index
 
 
 class _Sink(SnapshotSink):

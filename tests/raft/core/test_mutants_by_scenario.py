@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
 from planted import FAULTS
+from planted_leases import LEASE_FAULTS
 from scenarios import NUMBERED, catalogue
 
 from raft.core.messages import Heartbeat, ReadIndexRequest, VoteRequest, VoteResponse
@@ -21,12 +22,12 @@ from raft.core.roles import Role
 from raft.testing.cluster import configuration
 from raft.testing.mutants import MUTANTS, Mutant
 
-EVERY = {mutant.name: mutant for mutant in (*MUTANTS, *FAULTS)}
+EVERY = {mutant.name: mutant for mutant in (*MUTANTS, *FAULTS, *LEASE_FAULTS)}
 
 OF_THE_RUNTIME = {"SN-02", "RD-09"}
 """Scenarios of what surrounds the core: no fault of the core makes them fail."""
 
-NOT_OF_THE_CORE = {"lost sync", "lease from the answers", "catches up on ticks"}
+NOT_OF_THE_CORE = {"lost sync", "lease from the answers"}
 """Faults of what surrounds the core: of disks, clocks and the runtime. The simulator plants these."""
 
 

@@ -103,3 +103,14 @@ def test_a_commit_that_fails_makes_room() -> None:
     assert not arrivals.claim(Boundary(10, 1))
     arrivals.begin(arriving(20)).commit()
     assert newest(store) == 20
+
+
+def test_an_older_one_than_an_earlier_process_was_sent_is_refused() -> None:
+    """A snapshot that arrived before a restart is still the newest: an older one would not be kept, and its installation would find the wrong one."""
+    store = MemorySnapshots()
+    Arrivals(store).begin(arriving(20)).commit()
+    arrivals = Arrivals(store)
+    with pytest.raises(StorageFailed, match="one at index 20 is here already"):
+        arrivals.begin(arriving(10)).commit()
+    arrivals.begin(arriving(20)).commit()
+    assert arrivals.claim(Boundary(20, 1))
