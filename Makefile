@@ -31,7 +31,7 @@ run: $(STAMP) ## a three-node cluster of real processes on 127.0.0.1:8501-8503 (
 test: $(STAMP) ## every test; those that need a Docker engine run where one is found (TEST_OPTIONS)
 	@$(BIN)/python tests/run_all.py $(TEST_OPTIONS)
 
-test-image: ## the tests without containers, on the Python of the image
+test-image: ## the tests without containers and slow ones, on the Python of the image
 	@docker/test-in-image.sh
 
 raft-wheel-test: $(STAMP) ## the tests of raft/ against its wheel alone, away from this checkout
@@ -91,6 +91,7 @@ lock: $(STAMP) ## refresh the lock files (needs uv, which it installs into .venv
 
 docs: $(STAMP) ## the reference pages that are generated from the code
 	@$(BIN)/python -m service.settings_text > docs/settings.md
+	@$(BIN)/python -m raft.testing.pages
 
 clean: ## remove what was built and cached; data and .venv stay
 	@rm -rf dist build raft/build *.egg-info raft/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests that need no containers on the Python of the image, beside the host's own: docker/test-in-image.sh
+# Run the tests that need no containers and are not slow on the Python of the image, beside the host's own: docker/test-in-image.sh
 # The environment is kept in a named volume (kvorum-test-environment), so that a second run is quick. Where Debian's
 # mirror answers, Redis and curl are installed for the tests that use them; otherwise those are skipped, and say so.
 set -euo pipefail
@@ -18,4 +18,4 @@ docker run --rm --init --volume "$PWD:/checkout:ro" --volume kvorum-test-environ
     cp -r raft service tests docker docs benchmarks pyproject.toml README.md LICENSE requirements*.lock Makefile docker-compose.yml /copy/
     cd /copy
     tests/setup-venv.sh /environment
-    exec /environment/bin/python tests/run_all.py --without-docker'
+    exec /environment/bin/python tests/run_all.py --without-docker --without-slow'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests of raft/ against its wheel alone: tests/raft-wheel.sh VIRTUAL_ENVIRONMENT
+# Run the tests of raft/ that are not slow against its wheel alone: tests/raft-wheel.sh VIRTUAL_ENVIRONMENT
 # Into a fresh environment go the wheel with its extras and the test tools, nothing of the service; the tests are
 # copied away, so that the checkout's raft/ cannot be what they import.
 set -euo pipefail
@@ -30,4 +30,4 @@ cd "$work/run"
 origin=$("$work/venv/bin/python" -c 'import raft; print(raft.__file__)')
 [[ $origin == "$work/venv/"* ]] || { echo "raft-wheel: raft is imported from $origin" >&2; exit 1; }
 echo "raft-wheel: $(basename "$wheel"), $("$work/venv/bin/python" --version)"
-"$work/venv/bin/python" -m pytest --quiet -n auto tests/raft
+"$work/venv/bin/python" -m pytest --quiet -n auto -m "not slow" tests/raft

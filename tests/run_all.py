@@ -3,7 +3,7 @@
 The stages differ in what they need: pure ones share the processors, those that start real processes run one at a time
 (their timings mean something), those in containers run where a Docker engine answers. Usage:
 
-    python tests/run_all.py [--without-docker | --require-docker] [ARGUMENT OF pytest ...]
+    python tests/run_all.py [--without-docker | --require-docker] [--without-slow] [ARGUMENT OF pytest ...]
 """
 
 # ruff: noqa: T201  (the output on the terminal is what this program is for)
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -104,6 +104,7 @@ def main() -> int:
     docker = parser.add_mutually_exclusive_group()
     docker.add_argument("--without-docker", action="store_true", help="leave out what needs a Docker engine")
     docker.add_argument("--require-docker", action="store_true", help="a missing Docker engine is a failure")
+    parser.add_argument("--without-slow", action="store_true", help="leave out what takes more than ten seconds")
     arguments, extra = parser.parse_known_args()
 
     left_out = ""
@@ -115,7 +116,8 @@ def main() -> int:
         print(left_out)
         return 1
 
-    outcomes = [run(stage, extra) for stage in STAGES if not (left_out and stage.name == "docker")]
+    stages = [replace(stage, markers=f"{stage.markers} and not slow") if arguments.without_slow else stage for stage in STAGES]
+    outcomes = [run(stage, extra) for stage in stages if not (left_out and stage.name == "docker")]
     version = ".".join(map(str, sys.version_info[:3]))
     print(f"\nWhat ran, on Python {version}:")
     print(f"  {'stage':<10} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}")

@@ -13,6 +13,7 @@ RARE = {"M14 no round", "M19 change stays", "old votes", "old acknowledgements",
 QUICK = [mutant for mutant in MUTANTS if mutant.name not in RARE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", QUICK, ids=lambda mutant: mutant.name)
 def test_mutants_are_found(mutant: Mutant) -> None:
     """A core with a planted fault fails within a few schedules."""
