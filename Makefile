@@ -7,6 +7,7 @@ NODES = 3
 PORT = 8501
 DATA = .kvorum
 SEEDS = 200
+JOBS = 2
 STATES = 200000
 IMAGES = 1000
 KILLS = 20
@@ -38,10 +39,10 @@ raft-wheel-test: $(STAMP) ## the tests of raft/ against its wheel alone, away fr
 	@tests/raft-wheel.sh $(VENV)
 
 sim: $(STAMP) ## simulated schedules on fresh seeds (SEEDS=200)
-	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs 2
+	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs $(JOBS)
 
 sim-twice: $(STAMP) ## the same schedules in two processes take the same steps (SEEDS=200)
-	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs 2 --twice
+	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs $(JOBS) --twice
 
 scenarios: $(STAMP) ## the catalogue of Raft scenarios: how many there are, have a test, pass
 	@$(BIN)/python -m tests.raft.scenarios
