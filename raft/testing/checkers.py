@@ -31,6 +31,7 @@ snapshot               a snapshot stands for committed entries; the log begins n
 
 from typing import TYPE_CHECKING, NoReturn
 
+from raft.core.membership import decode_configuration
 from raft.core.messages import AppendAccepted, Message, VoteResponse
 from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState
 from raft.core.quorum import is_quorum
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 class Shadow:
     """What the checkers know of one node's present life."""
 
-    __slots__ = ("applied", "boundary", "commit", "entries", "hard_state", "led", "matches", "term")
+    __slots__ = ("applied", "boundary", "commit", "commits", "entries", "hard_state", "led", "matches", "term")
 
     def __init__(self) -> None:
         self.boundary = Boundary()
@@ -55,6 +56,8 @@ class Shadow:
         self.hard_state = HardState()
         self.term = 0
         self.commit = 0
+        self.commits: list[tuple[int, tuple[Configuration, ...]]] = []
+        """Since the last Ready: each commit index, and the configurations that its entries may be counted by."""
         self.applied = 0
         self.led = 0
         """The term it leads, as of its last Ready; 0 when it does not."""
@@ -121,6 +124,9 @@ class Checkers:
             shadow.term = state.term
         if state.log.commit < shadow.commit:
             self._fail("monotonic", node, f"commit {state.log.commit} after {shadow.commit}")
+        before = shadow.commits[-1][0] if shadow.commits else shadow.commit
+        if state.log.commit > before:
+            shadow.commits.append((state.log.commit, state.trail.since(max(before + 1, state.log.boundary.index))))
         if state.role is Role.LEADER and self._leaders.get(state.term) != node.id:
             self._new_leader(node)
 
@@ -255,6 +261,7 @@ class Checkers:
             elif self.committed[index].term != entry.term:
                 self._fail("commit", node, f"commits {index}/{entry.term}; committed before was {index}/{self.committed[index].term}")
         shadow.commit = commit
+        shadow.commits.clear()
 
     def _newly_committed(self, node: "SimulatedNode", entry: Entry, term: int) -> None:
         self._check_quorum(node, entry)
@@ -273,14 +280,15 @@ class Checkers:
                 self._fail("leader completeness", node, f"commits {entry.index}/{entry.term} in term {term}; the leader of {shadow.led} lacks it")
 
     def _check_quorum(self, node: "SimulatedNode", entry: Entry) -> None:
-        """A change may have followed in the same turn, so any configuration since the entry was appended will do."""
+        """A change may have followed in the same step, so any configuration since the entry was appended will do."""
         holders = [other.id for other in self._world.nodes.values() if other.disk.holds(entry.index, entry.term)]
-        configurations = node.core.state.trail.since(entry.index) if node.core is not None else ()
+        configurations = next(those for commit, those in self._shadows[node.id].commits if commit >= entry.index)
         if not any(is_quorum(one.voter_ids, one.outgoing_ids, holders) for one in configurations):
             self._fail("durable quorum", node, f"commits {entry.index}/{entry.term}, which only {holders} hold durably")
         if entry.kind is EntryKind.CONFIGURATION:
-            self._configurations.append((entry.index, configurations[0]))
-            self._world.counts["joint changes committed" if configurations[0].is_joint else "changes committed"] += 1
+            configuration = decode_configuration(entry.data)
+            self._configurations.append((entry.index, configuration))
+            self._world.counts["joint changes committed" if configuration.is_joint else "changes committed"] += 1
 
     # -- durability -----------------------------------------------------------------------------------------------------------------------
 
