@@ -5,7 +5,9 @@
     RaftError
     ├── Rejected                  the operation had no effect and never will
     │   ├── NotLeader
+    │   ├── ProposalInvalid
     │   ├── ProposalTooLarge
+    │   ├── BatchTooLarge
     │   ├── EmptyProposal
     │   ├── UncommittedLimit
     │   ├── TransferInProgress
@@ -16,6 +18,7 @@
     │   │   └── LearnerBehind
     │   ├── TransferRefused
     │   ├── ReadRefused
+    │   ├── DeadlinePassed
     │   └── NodeStopped
     ├── OutcomeUnknown            the operation may have taken effect, or may still
     │   ├── LeadershipLost
@@ -28,6 +31,7 @@
     ├── ConfigInvalid
     ├── StorageError
     │   ├── StorageFailed
+    │   │   └── StorageFull
     │   ├── StorageCorrupt
     │   ├── DirectoryLocked
     │   ├── IdentityMismatch
@@ -71,6 +75,10 @@ class NotLeader(Rejected):
         self.leader = leader
 
 
+class ProposalInvalid(Rejected):
+    """A proposal that is not bytes, or that the application's stamp does not take; the text names it."""
+
+
 class ProposalTooLarge(Rejected):
     """A proposal over the limit.
 
@@ -84,6 +92,22 @@ class ProposalTooLarge(Rejected):
         self.limit = limit
 
 
+class BatchTooLarge(Rejected):
+    """A batch of proposals that no leader would ever take, or that no message can carry: it must be split.
+
+    :param count: its proposals.
+    :param size: its length in bytes.
+    :param limit: the most that is taken, in bytes.
+    :param rule: what sets the limit, for people.
+    """
+
+    def __init__(self, count: int, size: int, limit: int, rule: str) -> None:
+        super().__init__(f"a batch of {count} proposals and {size} bytes is over the limit of {limit} bytes ({rule})")
+        self.count = count
+        self.size = size
+        self.limit = limit
+
+
 class EmptyProposal(Rejected):
     """A batch without a single proposal. (An empty byte string is a legal proposal.)"""
 
@@ -92,7 +116,7 @@ class EmptyProposal(Rejected):
 
 
 class UncommittedLimit(Rejected):
-    """The leader holds as many uncommitted bytes as it may.
+    """The leader, or the node that was asked, holds as many uncommitted bytes as it may. It may be tried again a little later.
 
     :param size: bytes that would then be uncommitted.
     :param limit: ``uncommitted_bytes_max``.
@@ -161,6 +185,10 @@ class TransferRefused(Rejected):
 
 class ReadRefused(Rejected):
     """A linearizable read that could not be confirmed."""
+
+
+class DeadlinePassed(Rejected):
+    """The deadline had passed before anything was sent; the text says what it waited for."""
 
 
 class NodeStopped(Rejected):
@@ -240,8 +268,17 @@ class StorageFailed(StorageError):
     outcome = Outcome.UNKNOWN
 
 
+class StorageFull(StorageFailed):
+    """The disk has no room for what was to be written. What had been synced before is whole: once there is room the stores can be opened anew.
+
+    A sync that fails for want of space is no such error but a :class:`StorageFailed`: nobody knows what the disk holds then.
+    """
+
+
 class StorageCorrupt(StorageError):
-    """Bytes on disk that are not the bytes that were written."""
+    """Bytes on disk that are not the bytes that were written. When a write finds them, nobody knows whether it has happened."""
+
+    outcome = Outcome.UNKNOWN
 
 
 class DirectoryLocked(StorageError):

@@ -17,7 +17,7 @@ The log is never read from disk while the node runs; the driver writes to disk w
 
 from collections import deque
 
-from raft.core.model import Boundary, Entry
+from raft.core.model import ENTRY_OVERHEAD_BYTES, Boundary, Entry, weight_of
 from raft.errors import InvariantViolation
 
 
@@ -33,7 +33,7 @@ class RaftLog:
     def __init__(self, boundary: Boundary, entries: tuple[Entry, ...], commit: int, applied: int) -> None:
         self.boundary = boundary
         self._entries = list(entries)
-        self.bytes = sum(len(entry.data) for entry in entries)
+        self.bytes = weight_of(entries)
         self.durable = self.handed = self.last_index
         if applied > self.last_index:
             raise InvariantViolation(f"the state machine has applied index {applied}, the log ends at {self.last_index}")
@@ -83,7 +83,7 @@ class RaftLog:
             return ()
         total, position = 0, begin
         while position < end:
-            total += len(self._entries[position].data)
+            total += len(self._entries[position].data) + ENTRY_OVERHEAD_BYTES
             if total > bytes_max and position > begin:
                 break
             position += 1
@@ -94,7 +94,7 @@ class RaftLog:
         if entries and entries[0].index != self.last_index + 1:
             raise InvariantViolation(f"appending index {entries[0].index} to a log that ends at {self.last_index}")
         self._entries.extend(entries)
-        self.bytes += sum(len(entry.data) for entry in entries)
+        self.bytes += weight_of(entries)
 
     def merge(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
         """Take a leader's entries, whose predecessor matches: remove from the first conflict on, add what is missing (paper, figure 2).
@@ -117,7 +117,7 @@ class RaftLog:
         """The index of the first of the last entries that stay within both limits; one past the last when there are none."""
         total, index = 0, self.last_index
         while index > max(self.boundary.index, self.last_index - entries_max):
-            total += len(self._entries[index - self.boundary.index - 1].data)
+            total += len(self._entries[index - self.boundary.index - 1].data) + ENTRY_OVERHEAD_BYTES
             if total > bytes_max:
                 break
             index -= 1
@@ -144,6 +144,11 @@ class RaftLog:
             return False
         self.commit = index
         return True
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to write or to apply."""
+        return self.handed != self.last_index or self.applying < min(self.commit, self.durable)
 
     def take_unwritten(self, number: int) -> tuple[Entry, ...]:
         """Entries that are not yet on their way to the disk, as the work of Ready ``number``."""
@@ -183,7 +188,7 @@ class RaftLog:
             raise InvariantViolation(f"compaction to {boundary.index}; the log begins after {self.boundary.index} and {self.applied} is applied")
         dropped = self._entries[: boundary.index - self.boundary.index]
         del self._entries[: len(dropped)]
-        self.bytes -= sum(len(entry.data) for entry in dropped)
+        self.bytes -= weight_of(dropped)
         self.boundary = boundary
 
     def reset(self, boundary: Boundary) -> None:
@@ -202,7 +207,7 @@ class RaftLog:
     def _truncate(self, index: int) -> None:
         """Remove entries from ``index`` on. Writes under way can then make durable only what lies before."""
         position = index - self.boundary.index - 1
-        self.bytes -= sum(len(entry.data) for entry in self._entries[position:])
+        self.bytes -= weight_of(self._entries[position:])
         del self._entries[position:]
         self.handed = min(self.handed, index - 1)
         self.durable = min(self.durable, index - 1)

@@ -1,5 +1,6 @@
 """The nouns of Raft as plain values. Nothing here decides anything."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -32,6 +33,16 @@ class Entry(NamedTuple):
     term: int
     kind: EntryKind
     data: bytes
+
+
+ENTRY_OVERHEAD_BYTES = 32
+"""What an entry counts beside its data wherever bytes are limited, so that no limit lets any number of empty ones through. A peer's message takes
+less for it."""
+
+
+def weight_of(entries: Iterable[Entry]) -> int:
+    """What entries count where bytes are limited."""
+    return sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in entries)
 
 
 class HardState(NamedTuple):

@@ -194,11 +194,16 @@ class RaftNode:
         if self.state.role is Role.LEADER:
             elections.become_follower(self.state, self.state.term, None, reason)
 
-    def ready(self) -> Ready:
-        """Take everything that is to be done now; see :mod:`raft.core.ready` for the duties."""
+    def ready(self) -> Ready | None:
+        """Take everything that is to be done now; see :mod:`raft.core.ready` for the duties.
+
+        :returns: None when nothing is. What is taken may be one page of several, so ask again after entries to apply.
+        """
         state = self.state
         if state.role is Role.LEADER:
             replication.flush(state)
+        if state.outbox.is_empty and not self._has_work():
+            return None
         self._number += 1
         number, outbox = self._number, state.outbox
         state.outbox = Outbox()
@@ -272,6 +277,11 @@ class RaftNode:
         """
         invariants.check(self.state)
 
+    def _has_work(self) -> bool:
+        """Whether :meth:`_take_work` or :meth:`_take_hard_state` would hand out anything."""
+        state = self.state
+        return state.must_save or (state.log.has_work if state.installing is None else not state.installing_number)
+
     def _take_work(self, number: int) -> tuple[tuple[Entry, ...], tuple[Entry, ...], Boundary | None]:
         state = self.state
         if state.installing is not None:
@@ -283,10 +293,13 @@ class RaftNode:
         return entries, state.log.take_committed(state.config.apply_bytes_max), None
 
     def _take_hard_state(self, writes_anyway: bool) -> HardState | None:
-        now, saved = self.state.hard_state, self.state.saved
-        if (now.term, now.vote) == (saved.term, saved.vote) and not (writes_anyway and now.commit != saved.commit):
+        state = self.state
+        if not state.must_save and not writes_anyway:
             return None
-        self.state.saved = now
+        now = state.hard_state
+        if now == state.saved:
+            return None
+        state.saved = now
         return now
 
     def _admit_later_term(self, message: Message) -> bool:

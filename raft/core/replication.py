@@ -7,7 +7,7 @@ turn of the driver travels in one message a follower.
 from collections.abc import Sequence
 
 from raft.core.messages import AppendRequest, Heartbeat, InstallSnapshot, TimeoutNow
-from raft.core.model import Entry, EntryKind, NodeId
+from raft.core.model import ENTRY_OVERHEAD_BYTES, Entry, EntryKind, NodeId, weight_of
 from raft.core.progress import Progress, ProgressState
 from raft.core.quorum import INFINITY
 from raft.core.ready import Appended
@@ -23,7 +23,7 @@ def append_commands(state: State, commands: Sequence[bytes], origin: NodeId, con
     check_commands(state, commands)
     if state.transfer_target is not None:
         raise TransferInProgress(state.transfer_target)
-    size = sum(len(command) for command in commands)
+    size = sum(len(command) + ENTRY_OVERHEAD_BYTES for command in commands)
     if state.uncommitted_bytes and state.uncommitted_bytes + size > state.config.uncommitted_bytes_max:
         raise UncommittedLimit(state.uncommitted_bytes + size, state.config.uncommitted_bytes_max)
     first, term = state.log.last_index + 1, state.term
@@ -60,8 +60,7 @@ def maybe_commit(state: State) -> bool:
     if state.uncommitted_bytes:
         newly = state.log.entries_from(state.log.commit + 1, INFINITY, index)
         # Only its own term's commands were counted: an earlier term's tail frees no room.
-        own = sum(len(entry.data) for entry in newly if entry.kind is EntryKind.COMMAND and entry.term == state.term)
-        state.uncommitted_bytes -= own
+        state.uncommitted_bytes -= weight_of(entry for entry in newly if entry.kind is EntryKind.COMMAND and entry.term == state.term)
     state.log.commit_to(index)
     return True
 
@@ -115,7 +114,7 @@ def _send_appends(state: State, progress: Progress) -> None:
             return
         previous = progress.next - 1
         state.send(AppendRequest(state.node_id, progress.peer, state.term, previous, _term_at(state, previous), entries, log.commit))
-        progress.sent(previous + len(entries), sum(len(entry.data) for entry in entries))
+        progress.sent(previous + len(entries), weight_of(entries))
 
 
 def _send_snapshot(state: State, progress: Progress) -> None:

@@ -29,6 +29,11 @@ class Outbox:
         self.reads: list[ReadState] = []
         self.observations: list[Observation] = []
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has."""
+        return not (self.messages or self.messages_after_persist or self.appended or self.reads or self.observations)
+
 
 class State:
     """See the module's text. Plain attributes; the role modules are its only users."""
@@ -85,6 +90,11 @@ class State:
     def hard_state(self) -> HardState:
         """What would be written now."""
         return HardState(self.term, self.vote, self.log.commit)
+
+    @property
+    def must_save(self) -> bool:
+        """Whether the disk does not know the term or the vote. A new commit index alone is written when something else is."""
+        return self.term != self.saved.term or self.vote != self.saved.vote
 
     @property
     def may_campaign(self) -> bool:

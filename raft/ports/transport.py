@@ -30,6 +30,14 @@ class Transport(Protocol):
     One promise there is: a ``ProposeRequest`` is never doubled. The core has no memory of forwarded batches and would append it twice.
     """
 
+    @property
+    def message_bytes_max(self) -> int:
+        """The longest message that it carries, in bytes; what is longer is dropped, so whoever makes one of any length looks here first.
+
+        The largest append must fit: one entry of ``proposal_bytes_max``, or entries of ``append_bytes_max`` in all.
+        """
+        ...
+
     async def start(self, handler: TransportHandler) -> None:
         """Begin to listen."""
         ...
@@ -47,6 +55,8 @@ class Transport(Protocol):
 
     async def send_snapshot(self, message: InstallSnapshot, source: SnapshotSource) -> None:
         """Stream a snapshot to ``message.to`` and deliver ``message`` there when it is whole.
+
+        When that fails, what has arrived is kept for a while: the same snapshot, sent again, goes on where it stopped.
 
         :raises OSError: when that failed; the caller reports it to the core.
         """

@@ -79,6 +79,9 @@ class Applier:
         except Exception as error:  # noqa: BLE001 - whatever it raised, the node stops at this index
             self._report(self._on_failure, error if isinstance(error, RaftError) else MachineFailed(entries[0].index, error))
             return False
+        if (fault := _fault(entries, results)) is not None:
+            self._report(self._on_failure, MachineFailed(entries[0].index, fault))
+            return False
         self._report(self._on_applied, Applied(entries, results))
         return True
 
@@ -92,3 +95,13 @@ class Applier:
     def _report(self, callback: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+def _fault(entries: Sequence[Entry], results: Sequence[bytes]) -> Exception | None:
+    """What is wrong with the results of a machine: a caller would get another's, or none, or one that can't travel."""
+    if len(results) != len(entries):
+        return ValueError(f"{len(results)} results for {len(entries)} entries")
+    for entry, result in zip(entries, results, strict=True):
+        if entry.kind is EntryKind.COMMAND and type(result) is not bytes:
+            return TypeError(f"the result for index {entry.index} is of type {type(result).__name__}; it must be bytes")
+    return None

@@ -11,18 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 from raft.config import RaftConfig
 from raft.core.membership import Change
-from raft.core.messages import InstallSnapshot, Message, ProposeRequest, ProposeResponse, TimeoutNow
+from raft.core.messages import AppendRequest, InstallSnapshot, Message, ProposeRequest, ProposeResponse, TimeoutNow
 from raft.core.model import NodeId
 from raft.core.node import RaftNode
 from raft.core.ready import ConfigurationChanged, LeaderChanged, Observation, Ready
 from raft.core.roles import Role
-from raft.errors import MessageRefused, NodeStopped, NotLeader, Outcome, RaftError, Rejected, TransferInProgress
+from raft.errors import DeadlinePassed, MessageRefused, NodeStopped, NotLeader, RaftError, Rejected, TransferInProgress
 from raft.ports.storage import LogStore, SnapshotSink
 from raft.ports.transport import Transport
+from raft.runtime.admission import check_batch, check_change, check_deadline, check_quota, stamped
 from raft.runtime.applier import Applied, Applier
 from raft.runtime.disk import Disk
+from raft.runtime.forwarded import Forwarded
 from raft.runtime.lease import Lease, Pauses
-from raft.runtime.proposals import Batch, Proposals, Settle
+from raft.runtime.proposals import Batch, Proposals, Settle, too_late
+from raft.runtime.reach import Addresses, Contact, holds_all_of
 from raft.runtime.reads import Read, Reads
 from raft.runtime.snapshotter import Snapshotter
 from raft.runtime.transfers import Settle as SettleTransfer
@@ -32,7 +35,7 @@ Stamp = Callable[[bytes], bytes]
 
 
 class Driver:
-    """One running node. All methods on the loop's thread.
+    """One running node. All methods on the loop's thread; what is called back must not raise.
 
     :param stamp: applied by the leader to each command when it is appended (a time, say).
     :param observe: told every observation.
@@ -66,6 +69,7 @@ class Driver:
         self._transport = transport
         self._snapshotter = snapshotter
         self._stamp = stamp
+        self._forwarded = Forwarded(node, transport)
         self._observe = observe
         self._on_applied = on_applied
         self._fail = fail
@@ -73,13 +77,12 @@ class Driver:
         self._timeout = config.proposal_timeout_ms / 1000
         self._context = int(self.loop.time() * 1e6)  # contexts of an earlier run are not used again
         self._turn_scheduled = False
-        self._unreachable: set[NodeId] = set()
-        self._addresses: dict[NodeId, str] = {}
+        self.contact = Contact()
+        self._addresses = Addresses()
         self._held_back: deque[Ready] | None = None  # while a snapshot is being installed: what must be persisted after it
         self._tick_handle: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
-        self._disk_reports = 0
-        self._disk_silent_ticks = 0
+        self._disk_reports = self._disk_silent_ticks = 0
         self._retiring = False
         self._stopped = False
 
@@ -88,7 +91,7 @@ class Driver:
         self.disk.start()
         self.applier.start()
         self._snapshotter.attach(self)
-        self._connect()
+        self._configured()
         self._next_tick = self.loop.time() + self._tick_seconds
         self._tick_handle = self.loop.call_at(self._next_tick, self._tick)
         self.schedule()
@@ -130,25 +133,37 @@ class Driver:
     # What callers ask. Each gets ``settle`` called once. The returned waiter's deadline may be moved into the past: then the caller is
     # forgotten at the next tick, and what has not left this node by then never will.
 
-    def propose(self, commands: list[bytes], settle: Settle, timeout: float | None = None) -> Batch | None:
+    def propose(self, commands: Sequence[bytes], settle: Settle, timeout: float | None = None) -> Batch | None:
         """Propose a batch; ``settle`` gets the results, or a :class:`RaftError`."""
         if self._turned_away(settle):
             return None
-        batch = self._batch(0, commands, settle, timeout)
-        self._submit(batch)
+        try:
+            size = check_batch(self.node.state, commands, self._transport.message_bytes_max)
+            batch = Batch(0, commands, settle, self._deadline(timeout), self.loop.time(), size)
+            check_quota(self.node.state, self.proposals.outside_bytes, size)
+        except RaftError as error:
+            self._refused(error, settle)
+            return None
+        if self.proposals.holds_any:
+            self.proposals.hold(batch)  # behind them
+            self._submit_held()
+        elif not self._submit(batch):
+            self.proposals.hold(batch)
         return batch
 
     def change(self, wanted: Change, settle: Settle, timeout: float | None = None) -> Batch | None:
         """Change the membership, at the leader; ``settle`` gets an empty result once that is committed and applied, or a :class:`RaftError`."""
         if self._turned_away(settle):
             return None
-        self._context += 1
         try:
+            check_change(wanted)
+            deadline = self._deadline(timeout)
+            self._context += 1
             self.node.change(wanted, self._context)
         except RaftError as error:
             self._refused(error, settle)
             return None
-        batch = self._batch(self._context, (), settle, timeout)
+        batch = Batch(self._context, (), settle, deadline, self.loop.time())
         self.proposals.submitted(batch)
         self.schedule()
         return batch
@@ -159,18 +174,19 @@ class Driver:
             settle(NodeStopped("the node has stopped"))
             return None
         try:
+            deadline = self._deadline(timeout)
             self.node.transfer(target)
         except RaftError as error:
             self._refused(error, settle)
             return None
-        transfer = Transfer(target, settle, self._deadline(timeout))
+        transfer = Transfer(target, settle, deadline)
         self.transfers.add(transfer)
         self.schedule()
         return transfer
 
     def know(self, addresses: Mapping[NodeId, str]) -> None:
-        """Remember where servers are reached whose configuration has not arrived here yet."""
-        self._addresses = {**addresses, **self._addresses}
+        """Take the addresses of servers; :mod:`raft.runtime.reach` says which of several counts."""
+        self._addresses.tell(addresses, self.node.state.configuration if self.node.role is Role.LEADER else None)
         self._connect()
 
     def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None, *, lease: bool = False) -> Read | None:
@@ -180,7 +196,11 @@ class Driver:
         """
         if self._turned_away(settle):
             return None
-        read = Read(settle, self._deadline(timeout))
+        try:
+            read = Read(settle, self._deadline(timeout))
+        except DeadlinePassed as error:
+            self._refused(error, settle)
+            return None
         if lease and self.holds_lease:  # first the lease, then the commit index: it is at least what it was at the moment of the check
             self.lease_reads += 1
             log = self.node.state.log
@@ -206,14 +226,12 @@ class Driver:
         if not self._stopped:
             self._observe(observation)
 
-    # Transport's handler
-
     def receive(self, messages: tuple[Message, ...]) -> None:
         """Messages arrived."""
         if self._stopped:
             return
-        if self._unreachable and messages:
-            self._unreachable.discard(messages[0].sender)
+        if messages:
+            self.contact.hear(messages[0].sender, self.loop.time())
         for message in messages:
             try:
                 self._take(message)
@@ -230,7 +248,7 @@ class Driver:
 
     def unreachable(self, peer: NodeId) -> None:
         """Messages to a peer were lost. Until it is heard of again, nothing is forwarded to it: that would only make more outcomes unknown."""
-        self._unreachable.add(peer)
+        self.contact.lose(peer)
         self.node.report_unreachable(peer)
         self.proposals.unreachable(peer)
         self.schedule()
@@ -240,24 +258,19 @@ class Driver:
             batch = self.proposals.answered(message)
             if batch is not None:
                 self.proposals.hold(batch)
+            elif self.proposals.holds_any:
+                self._submit_held()
         elif isinstance(message, ProposeRequest) and self.node.role is Role.LEADER:
-            self._take_forwarded(message)
+            self._forwarded.take(message, None if self._retiring else self._stamp)
         elif isinstance(message, InstallSnapshot):
             self._snapshotter.take(message)
         elif isinstance(message, TimeoutNow) and self._retiring:
             return  # the leader finds another
         else:
             self.node.step(message)
-
-    def _take_forwarded(self, message: ProposeRequest) -> None:
-        """Commands of a follower's callers: they wait here like our own, and their results travel back."""
-        if self._retiring:
-            node = self.node
-            why = "the leader is stopping"
-            self._transport.send((ProposeResponse(node.node_id, message.sender, node.term, message.context, (), why, retry=True),))
-            return
-        stamped = ProposeRequest(message.sender, message.to, message.term, message.context, tuple(map(self._stamp, message.commands)))
-        self.node.step(stamped)
+            state = self.node.state
+            if isinstance(message, AppendRequest) and holds_all_of(message, state) and self._addresses.caught_up(state.configuration):
+                self._connect()
 
     def _turned_away(self, settle: Callable[[RaftError], None]) -> bool:
         """Whether nobody new is let in any more; whoever came is told then."""
@@ -267,46 +280,50 @@ class Driver:
         return False
 
     def _refused(self, error: RaftError, settle: Callable[[RaftError], None]) -> None:
-        """The core did not take what a caller wants: because of what it is, or because of a bug."""
+        """Tell a caller that what it wants is not taken: because of what it is, or because of a bug."""
         settle(error)
         if not isinstance(error, Rejected):
             self._fail(error)
 
     def _deadline(self, timeout: float | None) -> float:
-        return self.loop.time() + (self._timeout if timeout is None else timeout)
-
-    def _batch(self, context: int, commands: Sequence[bytes], settle: Settle, timeout: float | None) -> Batch:
-        return Batch(context, commands, settle, self._deadline(timeout), self.loop.time())
+        return self.loop.time() + (self._timeout if timeout is None else check_deadline(timeout))
 
     def _submit_held(self) -> None:
-        """A leader is known: try again whoever still waits."""
-        self.proposals.expire(self.loop.time())
-        self.reads.take_held()
-        for batch in self.proposals.take_held():
-            self._submit(batch)
+        """Try again whoever still waits, in their order, until somebody can't be taken: then nobody behind can."""
+        now = self.loop.time()
+        while (batch := self.proposals.next_held()) is not None:
+            if batch.deadline <= now:
+                batch.settle(too_late(batch, now, self.node.leader))
+            elif not self._submit(batch):
+                self.proposals.hold(batch, first=True)
+                return
 
-    def _submit(self, batch: Batch) -> None:
+    def _submit(self, batch: Batch) -> bool:
+        """Hand a batch to the core.
+
+        :returns: False when nobody can take it now, whatever it holds.
+        """
         self._context += 1
         batch.context = self._context
-        leads = self.node.role is Role.LEADER
-        if not leads and not self.node.state.config.forwarding:
+        config, leads = self.node.state.config, self.node.role is Role.LEADER
+        if not leads and not config.forwarding:
             batch.settle(NotLeader(self.node.leader))
-            return
-        if self.node.leader in self._unreachable:
-            self.proposals.hold(batch)
-            return
+            return True
+        if self.contact.is_lost(self.node.leader) or (not leads and not self.proposals.may_forward(batch.size, config.inflight_bytes_max)):
+            return False
         try:
-            self.node.propose([self._stamp(command) for command in batch.commands] if leads else batch.commands, batch.context)
+            self.node.propose(stamped(batch.commands, self._stamp) if leads else batch.commands, batch.context)
         except (NotLeader, TransferInProgress):
-            self.proposals.hold(batch)
+            return False
         except RaftError as error:
             self._refused(error, batch.settle)
-        else:
-            if leads:
-                self.proposals.submitted(batch)
-            elif self.node.leader is not None:
-                self.proposals.forwarded(batch, self.node.leader)
-            self.schedule()
+            return True
+        if leads:
+            self.proposals.submitted(batch)
+        elif self.node.leader is not None:
+            self.proposals.forwarded(batch, self.node.leader)
+        self.schedule()
+        return True
 
     def _tick(self) -> None:
         """One tick of the clock. Late ones are dropped, not caught up in a burst: a pause must not look like many timeouts."""
@@ -322,11 +339,11 @@ class Driver:
         except RaftError as error:
             self._fail(error)
             return
-        self.proposals.expire(now)
+        self.proposals.expire(now, self.node.leader)
         self.reads.expire(now)
         self.transfers.expire(now, self._has_given_up)
         if self.node.leader is not None:
-            self._submit_held()
+            self._go_on()
         self.schedule()
 
     def _watch_disk(self) -> None:
@@ -370,6 +387,8 @@ class Driver:
         except RaftError as error:
             self._fail(error)
             return
+        if ready is None:
+            return
         self._lease.sending(self.node.term, self.node.round_begun)
         self._send(ready.messages)
         self._persist(ready)
@@ -378,26 +397,11 @@ class Driver:
             self.schedule()  # there may be another page
         for appended in ready.appended:
             ours = appended.origin == self.node.node_id
-            self.proposals.appended(appended, None if ours else self._answering(appended.origin, appended.context))
+            self.proposals.appended(appended, None if ours else self._forwarded.answering(appended.origin, appended.context, self._timeout))
         for state in ready.reads:
             self.reads.answered(state, self.node.state.log.applied)
         for observation in ready.observations:
             self._on_observation(observation)
-
-    def _answering(self, origin: NodeId, context: int) -> Batch:
-        """A follower's batch was appended: let its results travel back to it."""
-
-        def settle(outcome: Sequence[bytes] | RaftError) -> None:
-            node = self.node
-            if isinstance(outcome, RaftError):
-                unknown = outcome.outcome is Outcome.UNKNOWN
-                response = ProposeResponse(node.node_id, origin, node.term, context, (), str(outcome), unknown)
-            else:
-                response = ProposeResponse(node.node_id, origin, node.term, context, tuple(outcome))
-            self._transport.send((response,))
-
-        now = self.loop.time()
-        return Batch(context, (), settle, now + self._timeout, now)
 
     def _ask_for_reads(self) -> None:
         if not self.reads.has_new:
@@ -475,13 +479,22 @@ class Driver:
             if observation.leader is not None:
                 if observation.leader != self.node.node_id:
                     self.transfers.succeeded(observation.leader)
-                self._submit_held()
+                elif self._addresses.caught_up(self.node.state.configuration):
+                    self._connect()
+                self._go_on()
                 self.schedule()
         elif isinstance(observation, ConfigurationChanged):
-            self._connect()
+            self._configured()
         self._observe(observation)
 
+    def _go_on(self) -> None:
+        """A leader is known: try again whoever still waits."""
+        self.reads.take_held()
+        self._submit_held()
+
+    def _configured(self) -> None:
+        self._addresses.configure(self.node.state.configuration)
+        self._connect()
+
     def _connect(self) -> None:
-        """Whoever was a member while this node runs stays reachable: a leader that leaves must still hear that its going is durable here."""
-        self._addresses |= {member.id: member.address for member in self.node.state.configuration.members}
-        self._transport.connect({peer: address for peer, address in self._addresses.items() if peer != self.node.node_id})
+        self._transport.connect(self._addresses.book(self.node.node_id))

@@ -2,12 +2,16 @@
 
 A batch is in one of three places:
 
-* *held*: no leader is known, or the leader hands over. Nothing has left this node, so it may be tried until its deadline.
+* *held*: no leader is known, or the leader hands over, or has been sent as much as may be under way. Nothing has left this node, so it may be
+  tried until its deadline.
 * *forwarded*: it was sent to the leader. It may have left, so it is never sent again; only an explicit refusal brings it back.
 * *appended*: it is in this node's log at known indexes. It has taken effect when entries of the same term are applied there.
 
 Whoever waits is told exactly once. When leadership moves, a batch that was under way gets one election timeout more to show what
 became of it; then its outcome is called unknown.
+
+What is held or forwarded is bounded by the quota of a leader, and what is forwarded by a window: a queue of the transport that overflows would lose
+what it must not.
 """
 
 from collections import deque
@@ -17,21 +21,25 @@ from dataclasses import dataclass, field
 from raft.core.messages import ProposeResponse
 from raft.core.model import NodeId
 from raft.core.ready import Appended
-from raft.errors import LeadershipLost, NodeStopped, NotLeader, OutcomeUnknown, ProposalTimeout, RaftError, Rejected
+from raft.errors import DeadlinePassed, LeadershipLost, NodeStopped, NotLeader, OutcomeUnknown, ProposalTimeout, RaftError, Rejected
 from raft.runtime.applier import Applied
 
-Settle = Callable[[Sequence[bytes] | RaftError], None]
+Settle = Callable[[tuple[bytes, ...] | RaftError], None]
+
+FORWARDED_MAX = 1_024
+"""Batches on their way to the leader, unanswered: a quarter of what the queue of a lane holds."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
-    """Commands of one caller. ``deadline`` is in the loop's seconds."""
+    """Commands of one caller. ``deadline`` is in the loop's seconds, ``size`` what it counts where bytes are limited."""
 
     context: int
     commands: Sequence[bytes]
     settle: Settle
     deadline: float
     began: float
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -54,22 +62,47 @@ class Proposals:
         self._held: deque[Batch] = deque()
         self._submitted: dict[int, Batch] = {}  # handed to the core, place in the log not known yet
         self._forwarded: dict[int, tuple[NodeId, Batch]] = {}
+        self._forwarded_bytes = 0
+        self._held_bytes = 0
         self._in_log: deque[_InLog] = deque()
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether batches are held."""
+        return bool(self._held)
+
+    @property
+    def outside_bytes(self) -> int:
+        """What the batches count that are held or forwarded. Those in the log the core counts."""
+        return self._held_bytes + self._forwarded_bytes
 
     @property
     def waiting(self) -> int:
         """Batches that wait, wherever they are."""
         return len(self._held) + len(self._submitted) + len(self._forwarded) + len(self._in_log)
 
-    def hold(self, batch: Batch) -> None:
-        """Nobody can take it now."""
-        self._held.append(batch)
+    def hold(self, batch: Batch, *, first: bool = False) -> None:
+        """Nobody can take it now.
 
-    def take_held(self) -> list[Batch]:
-        """All that are held, to be tried again."""
-        batches = list(self._held)
-        self._held.clear()
-        return batches
+        :param first: whether it had been held before, and is the next to be tried again.
+        """
+        self._held_bytes += batch.size
+        if first:
+            self._held.appendleft(batch)
+        else:
+            self._held.append(batch)
+
+    def next_held(self) -> Batch | None:
+        """The one that is held for the longest time, to be tried again."""
+        if not self._held:
+            return None
+        batch = self._held.popleft()
+        self._held_bytes -= batch.size
+        return batch
+
+    def may_forward(self, size: int, bytes_max: int) -> bool:
+        """Whether the leader may be sent a batch of this size more; one always may."""
+        return not self._forwarded or (len(self._forwarded) < FORWARDED_MAX and self._forwarded_bytes + size <= bytes_max)
 
     def submitted(self, batch: Batch) -> None:
         """The core, which leads, has taken it; :meth:`appended` tells where."""
@@ -78,6 +111,7 @@ class Proposals:
     def forwarded(self, batch: Batch, leader: NodeId) -> None:
         """The core has passed it on to the leader."""
         self._forwarded[batch.context] = (leader, batch)
+        self._forwarded_bytes += batch.size
 
     def appended(self, appended: Appended, batch: Batch | None = None) -> None:
         """A batch has its place in the log.
@@ -95,7 +129,7 @@ class Proposals:
 
         :returns: the batch when it may be tried again.
         """
-        _, batch = self._forwarded.pop(response.context, (None, None))
+        batch = self._back(response.context)
         if batch is None:
             return None
         if response.retry:
@@ -122,7 +156,7 @@ class Proposals:
             if len(waiting.results) < waiting.count:
                 return
             self._in_log.popleft()
-            waiting.batch.settle(waiting.results)
+            waiting.batch.settle(tuple(waiting.results))
 
     def leadership_moved(self, now: float) -> None:
         """What is under way has one election timeout left."""
@@ -132,16 +166,24 @@ class Proposals:
     def unreachable(self, peer: NodeId) -> None:
         """The connection to ``peer`` broke: what was forwarded there may or may not have arrived."""
         for context in [context for context, (leader, _) in self._forwarded.items() if leader == peer]:
-            _, batch = self._forwarded.pop(context)
-            batch.settle(OutcomeUnknown(f"the connection to the leader {peer} broke"))
+            batch = self._back(context)
+            if batch is not None:
+                batch.settle(OutcomeUnknown(f"the connection to the leader {peer} broke"))
 
-    def expire(self, now: float) -> None:
-        """Settle what has waited too long."""
-        for batch in [batch for batch in self._held if batch.deadline <= now]:
-            self._held.remove(batch)
-            batch.settle(NotLeader())
+    def expire(self, now: float, leader: NodeId | None = None) -> None:
+        """Settle what has waited too long.
+
+        :param leader: who leads, as far as is known.
+        """
+        late = [batch for batch in self._held if batch.deadline <= now]
+        if late:
+            self._held = deque(batch for batch in self._held if batch.deadline > now)
+            self._held_bytes = sum(batch.size for batch in self._held)
+            for batch in late:
+                batch.settle(too_late(batch, now, leader))
         for context in [context for context, (_, batch) in self._forwarded.items() if batch.deadline <= now]:
-            self._give_up(self._forwarded.pop(context)[1], now)
+            if (forwarded := self._back(context)) is not None:
+                self._give_up(forwarded, now)
         for context in [context for context, batch in self._submitted.items() if batch.deadline <= now]:
             self._give_up(self._submitted.pop(context), now)
         if any(waiting.batch.deadline <= now for waiting in self._in_log):
@@ -152,14 +194,29 @@ class Proposals:
 
     def stop(self) -> None:
         """Settle everything: what was held had no effect, of the rest nobody knows."""
-        for batch in self.take_held():
+        while (batch := self.next_held()) is not None:
             batch.settle(NodeStopped("the node is stopping"))
         under_way = [*self._submitted.values(), *(pair[1] for pair in self._forwarded.values()), *(waiting.batch for waiting in self._in_log)]
         self._submitted.clear()
         self._forwarded.clear()
+        self._forwarded_bytes = 0
         self._in_log.clear()
         for batch in under_way:
             batch.settle(LeadershipLost("the node is stopping"))
 
+    def _back(self, context: int) -> Batch | None:
+        """A batch is forwarded no more."""
+        _, batch = self._forwarded.pop(context, (None, None))
+        if batch is not None:
+            self._forwarded_bytes -= batch.size
+        return batch
+
     def _give_up(self, batch: Batch, now: float) -> None:
         batch.settle(ProposalTimeout(round(now - batch.began, 1)))
+
+
+def too_late(batch: Batch, now: float, leader: NodeId | None) -> Rejected:
+    """What the caller of a batch is told that was held until its deadline."""
+    if leader is None:
+        return NotLeader()
+    return DeadlinePassed(f"nothing was sent within {round(now - batch.began, 1):g} s: the leader {leader} took no more")

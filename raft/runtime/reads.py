@@ -98,6 +98,12 @@ class Reads:
         """Ask again for what went unanswered; refuse what has waited too long."""
         for context in [context for context, (asked, _) in self._asked.items() if now - asked >= self._retry_after]:
             self._held.extend(self._asked.pop(context)[1])
+        for context, (asked, reads) in tuple(self._asked.items()):
+            late_here = [read for read in reads if read.deadline <= now]
+            if late_here:
+                self._asked[context] = asked, [read for read in reads if read.deadline > now]
+                for read in late_here:
+                    read.settle(ReadRefused("no leader confirmed it in time"))
         for read in [read for read in self._held if read.deadline <= now]:
             read.settle(NotLeader())
         self._held = deque(read for read in self._held if read.deadline > now)

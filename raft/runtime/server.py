@@ -10,7 +10,7 @@ await server.stop()
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any, TypeVar
@@ -21,11 +21,12 @@ from raft.core.model import NodeId
 from raft.core.node import RaftNode
 from raft.core.ready import Observation
 from raft.core.roles import Role
-from raft.core.status import Status
+from raft.core.status import PeerStatus, Status
 from raft.errors import NodeStopped, OutcomeUnknown, RaftError, Rejected
 from raft.ports.machine import StateMachine
 from raft.ports.storage import LogStore, SnapshotStore, StableStore
 from raft.ports.transport import Transport
+from raft.runtime.admission import check_transport
 from raft.runtime.disk import DiskStatistics
 from raft.runtime.driver import Driver
 from raft.runtime.proposals import Batch
@@ -84,15 +85,34 @@ class RaftServer:
         self._driver: Driver | None = None
         self._snapshotter: Snapshotter | None = None
         self._failure: asyncio.Future[RaftError] | None = None
-        self._stopping = False
+        self._starting: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Recover what the disk holds and take part.
+        """Recover what the disk holds and take part. From here on the ports are the server's: it closes them when it stops.
 
+        When the start fails, or its caller is cancelled, everything is closed again before this raises. A server is started once; another
+        attempt needs new ports and a new server.
+
+        :raises ConfigInvalid: when the transport can't carry what the settings allow.
         :raises StorageError: when the disk holds nothing that can be used; the text says what to do.
+        :raises OSError: when the transport can't listen.
+        :raises NodeStopped: when the server is stopped meanwhile.
+        :raises RuntimeError: when it was started before.
         """
-        ports = self._ports
+        if self._starting is not None:
+            raise RuntimeError(f"the server {self.node_id} was started before; a new start needs new ports and a new server")
         self._failure = asyncio.get_running_loop().create_future()
+        self._starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.shield(self._starting)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        ports = self._ports
+        check_transport(self._config, ports.transport.message_bytes_max)
         recovered = await asyncio.to_thread(
             recover,
             log_store=ports.log_store,
@@ -100,6 +120,7 @@ class RaftServer:
             snapshot_store=ports.snapshot_store,
             machine=ports.machine,
         )
+        self._check_not_stopped()
         node = RaftNode(
             node_id=self.node_id,
             config=self._config,
@@ -119,11 +140,16 @@ class RaftServer:
             snapshotter=self._snapshotter,
             stamp=self._stamp,
             observe=self._observe,
-            on_applied=self._on_applied,
+            on_applied=self._tell_applied,
             fail=self._fail,
         )
         await ports.transport.start(self._driver)
+        self._check_not_stopped()
         self._driver.start()
+
+    def _check_not_stopped(self) -> None:
+        if self._ending is not None:
+            raise NodeStopped("the node was stopped while it started")
 
     @property
     def driver(self) -> Driver:
@@ -131,7 +157,7 @@ class RaftServer:
 
         :raises NodeStopped: before the start and after the stop.
         """
-        if self._driver is None or self._stopping:
+        if self._driver is None or self._ending is not None:
             raise NodeStopped("the node is not running")
         return self._driver
 
@@ -161,33 +187,59 @@ class RaftServer:
         """What the disk has done since the start."""
         return self.driver.disk.statistics
 
-    def observe(self, observer: Callable[[Observation], None]) -> None:
-        """Call ``observer`` for every observation, on the loop's thread, as long as the node runs."""
+    @property
+    def put_off(self) -> int:
+        """How many checkpoints and snapshots found no room on the disk since the start; each was or will be tried again."""
+        return 0 if self._snapshotter is None else self._snapshotter.put_off
+
+    def observe(self, observer: Callable[[Observation], None]) -> Callable[[], None]:
+        """Call ``observer`` for every observation, on the loop's thread, as long as the node runs.
+
+        What an observer raises is told to the loop's exception handler and disturbs nobody else.
+
+        :returns: what ends that; without effect when called again.
+        """
         self._observers.append(observer)
 
+        def end() -> None:
+            self._observers = [one for one in self._observers if one is not observer]
+
+        return end
+
     async def failure(self) -> RaftError:
-        """Wait until the node can't go on, and learn why."""
+        """Wait until the node can't go on, and learn why.
+
+        :raises NodeStopped: when it is stopped instead, or was never started.
+        """
         if self._failure is None:
             raise NodeStopped("the node is not running")
         return await asyncio.shield(self._failure)
 
-    async def propose(self, commands: Sequence[bytes], within: float | None = None) -> Sequence[bytes]:
-        """Replicate a batch of commands, at any node.
+    async def propose(self, commands: Sequence[bytes], within: float | None = None) -> tuple[bytes, ...]:
+        """Replicate a batch of commands, at any node: all or none, next to each other and in their order.
 
-        :param within: seconds, to the tick; by default the setting ``proposal_timeout_ms``.
+        :param commands: at least one; an empty byte string is a command like any other.
+        :param within: seconds, to the tick; ``inf`` for ever; by default the setting ``proposal_timeout_ms``.
         :returns: the machine's results, one a command.
-        :raises NotLeader: at once, naming the leader, when this node does not lead and the setting ``forwarding`` is 0.
+        :raises NotLeader: at once, naming the leader, when this node does not lead and the setting ``forwarding`` is 0; and when no leader was
+            known until the deadline.
+        :raises ProposalInvalid: for what is not bytes.
+        :raises EmptyProposal: for no command at all.
+        :raises ProposalTooLarge: for a command over the setting ``proposal_bytes_max``.
+        :raises BatchTooLarge: for a batch over the setting ``uncommitted_bytes_max``, or over what the transport carries.
+        :raises UncommittedLimit: when this node holds as much already as it may; a leader that refuses what a follower has passed on says so as
+            a :class:`~raft.errors.Rejected` with the same text. It may be tried again a little later.
         :raises RaftError: whose ``outcome`` says whether the batch may have taken effect.
 
         A batch whose caller is cancelled is not sent any more; when it had been, nobody knows.
         """
-        future: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
         return await _answer(future, self.driver.propose(list(commands), _resolver(future), within))
 
     async def barrier(self, within: float | None = None, *, lease: bool = False) -> int:
         """Wait until reads of the local machine are linearizable: they see everything acknowledged before this call.
 
-        :param within: seconds, to the tick; by default the setting ``proposal_timeout_ms``.
+        :param within: seconds, to the tick; ``inf`` for ever; by default the setting ``proposal_timeout_ms``.
         :param lease: whether the leader's lease will do, if this node has it: then nobody is asked, and it must be true that no two clocks drift
             apart by more than the setting ``lease_drift_percent``.
         :returns: the applied index.
@@ -200,16 +252,23 @@ class RaftServer:
     async def change(self, wanted: Change, within: float | None = None) -> None:
         """Change the membership, at the leader, and wait until the change is committed and applied here.
 
-        :param within: seconds; by default the setting ``proposal_timeout_ms``.
+        :param within: seconds, to the tick; ``inf`` for ever; by default the setting ``proposal_timeout_ms``.
         :raises NotLeader: when this node does not lead.
         :raises ChangeRefused: when the change can't be made now, or makes no sense.
         :raises OutcomeUnknown: when it may have been made, or may still be.
         """
-        future: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
         await _answer(future, self.driver.change(wanted, _resolver(future), within))
 
     def know(self, addresses: Mapping[NodeId, str]) -> None:
-        """Remember where servers are reached, ``host:port``: a node that joins answers its leader before it has received any configuration."""
+        """Take the addresses of servers, ``host:port``: a node that joins answers its leader before it has received any configuration.
+
+        Tell only what is true now. It counts from now on, also for servers that the configuration has elsewhere, until this node holds everything
+        that its leader has committed: then its own configuration is the newer one, and is followed wherever a later one moves. For servers
+        that the configuration does not name it counts until something else is told. It is forgotten when the node stops.
+
+        :raises ValueError: for an empty id or address; nothing has changed then.
+        """
         self.driver.know(addresses)
 
     async def transfer(self, target: NodeId, within: float | None = None) -> NodeId:
@@ -228,9 +287,10 @@ class RaftServer:
         """Go on with other settings, without a restart; :data:`raft.config.RELOADABLE` lists those that may change.
 
         :returns: the names of those that have changed.
-        :raises ConfigInvalid: naming every setting that needs a restart; nothing has changed then.
+        :raises ConfigInvalid: naming every setting that needs a restart, or that is too large for the transport; nothing has changed then.
         """
         names = self._config.changed_to(config)
+        check_transport(config, self._ports.transport.message_bytes_max)
         self.driver.reconfigure(config)
         self._config = config
         return names
@@ -239,25 +299,35 @@ class RaftServer:
         """The node as it is now."""
         return self.driver.node.status()
 
+    def successors(self) -> tuple[PeerStatus, ...]:
+        """The other voters in the order in which they are asked to lead in place of this node; empty when it does not lead.
+
+        Those that keep up come first; among them who has come back last, as far as this node has seen it: in a rolling restart that one was
+        restarted already, and need not hand over again. Then who is furthest along. Whoever is silent is among them, at the place that this gives.
+        """
+        status, contact = self.status(), self.driver.contact
+
+        def rank(peer: PeerStatus) -> tuple[bool, float, int, int]:
+            return (not peer.caught_up, -contact.returned_at(peer.peer), -peer.match_index, peer.contact_ticks)
+
+        return tuple(sorted((peer for peer in status.peers if peer.peer in status.configuration.voter_ids), key=rank))
+
     async def hand_over(self, within: float) -> bool:
-        """Give leadership to the voter that is furthest along, if this node leads; to the next one when that does not take it.
+        """Give leadership to a voter, if this node leads; to the next of :meth:`successors` when that does not take it.
 
         :param within: seconds to wait for it.
         :returns: whether this node does not lead any more.
         """
         if not self.leads:
             return True
-        status = self.status()
-        voters = [peer for peer in status.peers if peer.peer in status.configuration.voter_ids]
-        if not voters:
-            return False
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
-        for voter in sorted(voters, key=lambda peer: (-peer.match_index, peer.contact_ticks)):
-            if not self.leads or loop.time() >= deadline:
+        for voter in self.successors():
+            left = deadline - loop.time()
+            if not self.leads or left <= 0:
                 break
             with suppress(Rejected, OutcomeUnknown):
-                await self.transfer(voter.peer, deadline - loop.time())
+                await self.transfer(voter.peer, left)
         return not self.leads
 
     async def retire(self, within: float) -> bool:
@@ -286,26 +356,58 @@ class RaftServer:
         return False
 
     async def stop(self) -> None:
-        """Stop at once: everybody who waits is told, the disk and the machine finish what they have begun."""
-        if self._driver is None or self._stopping:
+        """Stop at once: everybody who waits is told, the disk and the machine finish what they have begun, the ports are closed.
+
+        May be called at any time, during the start too, and by many at once: each returns when all is done. A caller that is cancelled does not
+        keep it from being done. Without effect on a server that was never started.
+        """
+        if self._starting is None:
             return
-        self._stopping = True
-        self._driver.stop()
-        if self._snapshotter is not None:
-            await self._snapshotter.stop()
-        await self._ports.transport.stop()
-        await asyncio.to_thread(self._driver.join)
-        self._ports.log_store.close()
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(self._starting))
+            if self._failure is not None and not self._failure.done():
+                self._failure.set_exception(NodeStopped("the node was stopped"))
+                self._failure.exception()  # that nobody waits for it is no fault
+            if self._driver is not None:
+                self._driver.stop()
+        await asyncio.shield(self._ending)
+
+    async def _end(self, starting: "asyncio.Task[None]") -> None:
+        await asyncio.wait((starting,))
+        if not starting.cancelled():
+            starting.exception()  # told by start(), unless its caller has gone
+        ports, driver = self._ports, self._driver
+        async with AsyncExitStack() as steps:  # from the last one to the first, each whatever becomes of those before it
+            steps.callback(ports.log_store.close)
+            if driver is not None:
+                steps.push_async_callback(asyncio.to_thread, driver.join)
+            steps.push_async_callback(ports.transport.stop)
+            if self._snapshotter is not None:
+                steps.push_async_callback(self._snapshotter.stop)
+            if driver is not None:
+                driver.stop()
 
     def _observe(self, observation: Observation) -> None:
         for observer in self._observers:
-            observer(observation)
+            _call(observer, observation)
+
+    def _tell_applied(self, index: int) -> None:
+        _call(self._on_applied, index)
 
     def _fail(self, error: RaftError) -> None:
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(error)
         if self._driver is not None:
             self._driver.stop()
+
+
+def _call(callback: Callable[[Any], None], told: object) -> None:
+    """Call back into the application. What it raises is its own affair, and goes where asyncio puts such things."""
+    try:
+        callback(told)
+    except Exception as error:  # noqa: BLE001 - whatever it raised, the node goes on
+        context = {"message": f"{callback!r} raised when it was told {told!r}", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
 
 
 async def _answer(future: "asyncio.Future[Answer]", waiter: Batch | Read | Transfer | None) -> Answer:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from raft.errors import DirectoryLocked
-from raft.storage.failures import from_os
+from raft.storage.failures import from_os, sync
 
 FILE_NAME = "LOCK"
 
@@ -86,6 +86,6 @@ def sync_directory(path: Path) -> None:
     """
     file = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(file)
+        sync(file)
     finally:
         os.close(file)

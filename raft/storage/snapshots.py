@@ -18,7 +18,7 @@ from raft.core.membership import decode_configuration, encode_configuration
 from raft.core.model import Boundary
 from raft.errors import MalformedMessage, StorageCorrupt, StorageFailed, StorageVersion
 from raft.storage.directory import make_directory, sync_directory
-from raft.storage.failures import from_os
+from raft.storage.failures import from_os, sync
 
 FORMAT_VERSION = 1
 
@@ -121,7 +121,7 @@ class FileSnapshotSink:
             self.abort()
             raise StorageCorrupt(f"commit the snapshot of index {self._boundary.index}", f"its SHA-256 is {found}, due was {checksum}")
         try:
-            os.fsync(file)
+            sync(file)
             os.close(file)
             self._file = None
             self._store.accept(self._name, self._path, _Manifest(self._boundary, self._size, found))
@@ -241,7 +241,7 @@ class FileSnapshots:
         with partial.open("wb") as file:
             file.write(_encode(manifest))
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         partial.replace(path)
 
     def _names(self) -> list[str]:

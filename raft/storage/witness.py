@@ -16,6 +16,7 @@ from struct import Struct
 from zlib import crc32
 
 from raft.storage.directory import sync_directory
+from raft.storage.failures import sync
 
 FILE_NAME = "log.witness"
 _BYTES = 4096
@@ -73,7 +74,7 @@ def _make(path: Path) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(file, bytes(_BYTES))
-        os.fsync(file)
+        sync(file)
     finally:
         os.close(file)
     sync_directory(path.parent)

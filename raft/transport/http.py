@@ -69,6 +69,11 @@ class HttpTransport:
         """Where this node listens, ``host:port``."""
         return self._server.address
 
+    @property
+    def message_bytes_max(self) -> int:
+        """The longest message that it carries, encoded: what the body limit leaves."""
+        return self._limits.body_bytes_max - _ENVELOPE_BYTES
+
     async def start(self, handler: TransportHandler) -> None:
         """Take messages from now on; listen, if the server does not yet.
 
@@ -101,7 +106,7 @@ class HttpTransport:
                 logger.debug("dropped a %s from %s to %s: no address", type(message).__name__, message.sender, message.to)
                 continue
             encoded = encode_message(message)
-            if len(encoded) + _ENVELOPE_BYTES > self._limits.body_bytes_max:
+            if len(encoded) > self.message_bytes_max:
                 logger.error(
                     "dropped a %s of %d bytes to %s: over the limit of %d (body_bytes_max)",
                     type(message).__name__,

@@ -5,17 +5,22 @@ handed over as they are, not copied: they are immutable.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from raft.core.messages import CONTROL, InstallSnapshot, Message
 from raft.core.model import NodeId
 from raft.errors import RaftError
-from raft.ports.storage import SnapshotSource
+from raft.ports.storage import SnapshotSink, SnapshotSource
 from raft.ports.transport import TransportHandler
 
 _CONTROL = frozenset(CONTROL)
 PIECE_BYTES = 64 * 1024
+
+_Key = tuple[InstallSnapshot, int, str]
+"""What makes two snapshots on their way the same: message, size and checksum."""
 
 
 class _Lane:
@@ -137,8 +142,11 @@ class MemoryTransport:
         self._addresses: dict[NodeId, str] = {}
         self._handler: TransportHandler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._incoming: tuple[_Key, SnapshotSink] | None = None
         self.node_id = node_id
         self.address = address
+        self.message_bytes_max = sys.maxsize  # nothing is encoded here
 
     async def start(self, handler: TransportHandler) -> None:
         """Begin to listen.
@@ -148,6 +156,7 @@ class MemoryTransport:
         self._network.listen(self.address, self)
         self._handler = handler
         self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, "snapshot-receiver")
 
     def connect(self, addresses: Mapping[NodeId, str]) -> None:
         """Replace the address book."""
@@ -167,41 +176,73 @@ class MemoryTransport:
                 self._network.carry(message, address)
 
     async def send_snapshot(self, message: InstallSnapshot, source: SnapshotSource) -> None:
-        """Copy a snapshot to ``message.to``, piece by piece, and deliver the message there.
+        """Copy a snapshot to ``message.to``, piece by piece, and deliver the message there. What has arrived when that fails is kept.
 
         :raises OSError: when the peer can't be reached, or goes away in between, or fails to write.
         """
-        address = self._addresses.get(message.to, "")
-        sink = None
+        receiver = self._peer(message)
+        sink = receiver.begin((message, source.size, source.checksum))
         try:
-            sink = self._peer_handler(message, address).begin_snapshot(message)
             while piece := source.read_at(sink.size, PIECE_BYTES):
-                await asyncio.to_thread(sink.write, piece)
-                self._peer_handler(message, address)
-            await asyncio.to_thread(sink.commit, source.checksum)
+                await receiver.step(sink, sink.write, piece)
+                self._peer(message)
+            await receiver.step(sink, sink.commit, source.checksum)
         except RaftError as error:
             raise ConnectionError(f"the snapshot for {message.to} failed: {error}") from error
-        finally:
-            if sink is not None:
-                sink.abort()
-        self._peer_handler(message, address).receive((message,))
+        self._peer(message).arrived(message)
+
+    def begin(self, key: _Key) -> SnapshotSink:
+        """A peer's call: where a snapshot for this node goes, on with what has arrived of it already. What has arrived of another is thrown away."""
+        if self._handler is None:
+            raise ConnectionError(f"{self.node_id} can't be reached")
+        if self._incoming is None or self._incoming[0] != key:
+            self._abandon()
+            self._incoming = (key, self._handler.begin_snapshot(key[0]))
+        return self._incoming[1]
+
+    async def step(self, sink: SnapshotSink, work: Callable[..., None], *arguments: object) -> None:
+        """A peer's call: do something with a sink in the one thread; steps never overlap. A sink that fails is thrown away."""
+        if self._executor is None or self._incoming is None or self._incoming[1] is not sink:
+            raise ConnectionError(f"the snapshot for {self.node_id} has been thrown away")
+        executor = self._executor
+        try:
+            await asyncio.wrap_future(executor.submit(work, *arguments))
+        except BaseException as error:
+            ended = executor.submit(sink.abort)  # behind the step, which goes on when its caller is cancelled
+            if self._incoming is not None and self._incoming[1] is sink:
+                self._incoming = None
+            if isinstance(error, Exception):
+                await asyncio.wrap_future(ended)
+            raise
+
+    def arrived(self, message: InstallSnapshot) -> None:
+        """A peer's call: a snapshot for this node is whole."""
+        self._incoming = None
+        self.take((message,))
 
     async def stop(self) -> None:
         """Stop listening; what is under way to this node is lost. Idempotent."""
         self._network.leave(self.address, self)
-        self._handler = None
-        self._loop = None
+        self._abandon()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        self._handler, self._loop, self._executor = None, None, None
 
     def take(self, messages: tuple[Message, ...]) -> None:
         """The network's call: messages have arrived."""
         if self._handler is not None and messages:
             self._handler.receive(messages)
 
-    def _peer_handler(self, message: InstallSnapshot, address: str) -> TransportHandler:
-        peer = self._network.peer(self.node_id, message.to, address)
-        if peer is None or peer._handler is None:  # noqa: SLF001  # its own class
+    def _peer(self, message: InstallSnapshot) -> "MemoryTransport":
+        peer = self._network.peer(self.node_id, message.to, self._addresses.get(message.to, ""))
+        if peer is None:
             raise ConnectionError(f"{message.to} can't be reached")
-        return peer._handler  # noqa: SLF001  # its own class
+        return peer
+
+    def _abandon(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and self._executor is not None:
+            self._executor.submit(incoming[1].abort)
 
     def _tell_unreachable(self, peer: NodeId) -> None:
         if self._handler is not None:
