@@ -6,11 +6,11 @@ a term, who voted for whom, what was committed where) are kept apart from any no
 The rules, by the names that a :class:`~raft.testing.trace.Violation` carries (paper, figure 3, and dissertation where no other source is named):
 
 ====================== ==========================================================================================================
-election safety        at most one leader a term, and a leader's own vote is durable
+election safety        at most one leader a term; a quorum has voted for it in that term, and its own vote is durable
 vote                   a voter grants at most one candidate a term, over all its lives
 monotonic              a node's term, and in one life its commit and applied index, never go back; within a term its vote stays
 log matching           an entry's index and term determine its content and the term before it
-match                  what a leader believes that a follower holds is on that follower's disk, and never becomes less
+match                  what a leader believes that a follower holds, that one has told it in this term and has on disk; it never becomes less
 append-only            a leader never removes from its own log
 truncation             nothing is removed at or below the commit index
 leader completeness    a leader's log holds everything that was committed in earlier terms
@@ -24,6 +24,7 @@ linearizability        a read's index is at least every index that was acknowled
 outcome                an acknowledged command is committed where it was said to be, once; a rejected one never is
 pre-vote               asking whether one would be elected changes no term (dissertation, section 9.6)
 check-quorum           nobody leads on without having heard of a quorum for an election timeout (dissertation, section 6.2)
+configuration          the last one in the log, or of the boundary, is in force: appended ones at once, truncated ones no more
 one change             a leader's log holds at most one change that is not committed, and none before a commit of its term
 snapshot               a snapshot stands for committed entries; the log begins no later than the durable state allows
 ====================== ==========================================================================================================
@@ -37,6 +38,7 @@ from raft.core.model import Boundary, Configuration, Entry, EntryKind, HardState
 from raft.core.quorum import is_quorum
 from raft.core.ready import Ready
 from raft.core.roles import Role
+from raft.testing import markers
 from raft.testing.machine import State
 from raft.testing.trace import Violation
 
@@ -86,6 +88,8 @@ class Checkers:
         self._contents: dict[tuple[int, int], tuple[int, EntryKind, bytes]] = {}
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
+        self._promised: dict[tuple[str, int], int] = {}
+        """By follower and term: up to where it has told the leader that it holds the log."""
         self._committed_until: dict[int, int] = {}
         self.committed: list[Entry] = [Entry(0, 0, EntryKind.NOOP, b"")]
         """By index: what the cluster has committed; index 0 stands for nothing."""
@@ -151,8 +155,11 @@ class Checkers:
         if ready.snapshot is not None:
             self._check_boundary(node, ready.snapshot)
             shadow.boundary, shadow.entries = ready.snapshot, []
+        last = shadow.last_index
         if ready.entries:
             self._check_entries(node, shadow, ready.entries)
+            if ready.entries[0].index <= last:
+                self._check_configuration(node, shadow)
         led = shadow.led
         self._check_role(node, shadow)
         self._check_commit(node, shadow, led)
@@ -174,6 +181,10 @@ class Checkers:
         durable = node.disk.hard_state
         if durable.term != term or durable.vote != node.id:
             self._fail("election safety", node, f"leads term {term}; on its disk are term {durable.term} and a vote for {durable.vote}")
+        voters = [node.id, *(voter for voter in self._world.nodes if self._votes.get((voter, term)) == node.id)]
+        configuration = node.core.state.configuration
+        if not is_quorum(configuration.voter_ids, configuration.outgoing_ids, voters):
+            self._fail("election safety", node, f"leads term {term}; only {voters} have voted for it")
 
     def _check_role(self, node: "SimulatedNode", shadow: Shadow) -> None:
         state = node.core.state if node.core is not None else None
@@ -199,6 +210,8 @@ class Checkers:
             if match < shadow.matches.get(peer, 0):
                 self._fail("match", node, f"match of {peer} goes back from {shadow.matches[peer]} to {match}")
             shadow.matches[peer] = match
+            if match > self._promised.get((peer, shadow.led), 0):
+                self._fail("match", node, f"leads term {shadow.led} and believes that {peer} holds {match}, which it has not said in this term")
             comparable = match > max(shadow.boundary.index, disk.boundary.index)
             held = not comparable or disk.term_at(match) == shadow.term_at(match)
             if disk.hard_state.term < shadow.led or (disk.hard_state.term == shadow.led and not held):
@@ -224,7 +237,7 @@ class Checkers:
                 self._fail("truncation", node, f"replaces entries from {first} on; commit is {shadow.commit}")
             if shadow.led and node.core is not None and node.core.state.role is Role.LEADER and node.core.state.term == shadow.led:
                 self._fail("append-only", node, f"leads term {shadow.led} and replaces its entries from {first} on")
-            self._world.counts["logs truncated"] += 1
+            markers.truncated(self._world.counts, shadow.entries[first - shadow.boundary.index - 1 :])
         del shadow.entries[first - shadow.boundary.index - 1 :]
         before = shadow.entries[-1].term if shadow.entries else shadow.boundary.term
         for entry in entries:
@@ -234,6 +247,12 @@ class Checkers:
                 self._fail("log matching", node, f"entry {entry.index}/{entry.term} is {content}; elsewhere it is {known}")
             before = entry.term
         shadow.entries.extend(entries)
+
+    def _check_configuration(self, node: "SimulatedNode", shadow: Shadow) -> None:
+        """A log was truncated: the configurations that went with its tail must be in force no more."""
+        index = next((entry.index for entry in reversed(shadow.entries) if entry.kind is EntryKind.CONFIGURATION), shadow.boundary.index)
+        if node.core is not None and node.core.state.trail.current_index != index:
+            self._fail("configuration", node, f"goes by the one at {node.core.state.trail.current_index}; the last in its log is at {index}")
 
     def _check_changes(self, node: "SimulatedNode", shadow: Shadow) -> None:
         """A configuration was appended."""
@@ -306,6 +325,9 @@ class Checkers:
                 self._fail("durability", node, f"{message} leaves; on disk is {disk.hard_state}")
             if disk.hard_state.term == message.term:
                 self._check_promise(node, message)
+            promise = (node.id, message.term)
+            if message.match_index > self._promised.get(promise, 0):
+                self._promised[promise] = message.match_index
 
     def _check_promise(self, node: "SimulatedNode", message: AppendAccepted) -> None:
         index, disk = message.match_index, node.disk

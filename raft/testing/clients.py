@@ -69,6 +69,7 @@ class Clients:
         try:
             node.propose(commands, context)
         except Rejected as error:
+            world.counts[f"proposals refused: {type(error).__name__}"] += 1
             self.answered(context, (), error=str(error))
         else:
             world.after(self._plan.config.proposal_timeout_ms, self._give_up, context)

@@ -288,7 +288,7 @@ class Cluster:
         """
         server = self.servers[node]
         ready = server.running.ready()
-        if ready == Ready(ready.number):
+        if ready is None:
             return self._apply(server)
         self._post(ready.messages)
         server.unapplied.extend(ready.committed)

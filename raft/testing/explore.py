@@ -9,6 +9,9 @@ are in :mod:`raft.testing.explore_rules`.
 time limit. ``--bounds terms=2,crashes=0`` changes bounds. ``--table FOLDER`` keeps the fingerprints of all states seen, for this core and this
 explorer: later runs go on with other walks and count only what is new. ``--mutant NAME`` plants a fault of :mod:`raft.testing.mutants`.
 
+``--record FILE --table FOLDER --until 10000000`` adds to a file of what was explored (:mod:`raft.testing.explore_record`) until the table has so many
+states. After each leg of the search both are written, so a run that was stopped or killed goes on from there when it is started again.
+
 A violation is printed with the moves that lead to it and the command that makes them again (``--replay``). The exit status is 0 when no rule was
 broken and the wanted states were seen, or all there are.
 """
@@ -18,12 +21,14 @@ import gc
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+from raft.testing import explore_record, records
 from raft.testing.explore_search import Fingerprints, Found, Outcome, after, breadth_first, walk
 from raft.testing.explore_space import Bounds, Broken, Move, Space, State
 from raft.testing.explore_starts import PARTS, enter
@@ -60,6 +65,7 @@ class Report(NamedTuple):
     outcome: Outcome
     tried: Counter[str]
     seconds: float
+    cpu_s: float = 0.0
 
     def text(self) -> str:
         """A line for people."""
@@ -70,7 +76,7 @@ class Report(NamedTuple):
 
 def run(leg: Leg) -> Report:
     """Do a leg."""
-    began = time.monotonic()
+    began, began_cpu_s = time.monotonic(), time.process_time()
     gc.disable()  # nothing here is cyclic, and there are millions of tuples to look through
     outcome, tried = Outcome(), Counter[str]()
     with planted(leg.mutant):
@@ -81,7 +87,7 @@ def run(leg: Leg) -> Report:
         else:
             outcome, tried = _search(space, starts, leg, began + leg.seconds), space.tried
     gc.enable()
-    return Report(leg, outcome, tried, time.monotonic() - began)
+    return Report(leg, outcome, tried, time.monotonic() - began, time.process_time() - began_cpu_s)
 
 
 def _search(space: Space, starts: dict[str, State], leg: Leg, deadline_s: float) -> Outcome:
@@ -123,8 +129,11 @@ class Total:
             self.found = report.leg, report.outcome.found
 
 
-def explore(options: argparse.Namespace, table: Table) -> Total:
-    """Run legs until enough distinct states are known, time is up, a rule is broken, or nothing is left."""
+def explore(options: argparse.Namespace, table: Table, ended: Callable[[Report], None] = lambda _report: None) -> Total:
+    """Run legs until enough distinct states are known, time is up, a rule is broken, or nothing is left.
+
+    :param ended: told of each leg, once the table has its states.
+    """
     began, known = time.monotonic(), len(table.seen)
     total = Total(table.seen, Counter(), exhausted=not table.runs)
     with ProcessPoolExecutor(max_workers=options.jobs) as pool:
@@ -139,6 +148,7 @@ def explore(options: argparse.Namespace, table: Table) -> Total:
                     continue
                 report = future.result()
                 total.add(report)
+                ended(report)
                 sys.stdout.write(report.text() + "\n")
                 sys.stdout.flush()
                 if total.failed():
@@ -149,12 +159,12 @@ def explore(options: argparse.Namespace, table: Table) -> Total:
 def plan(options: argparse.Namespace, states: int, table: Table, *, first: bool) -> Iterator[Leg]:
     """Divide the work: every variant gets the same, each of its parts the same of that, half of it breadth-first.
 
-    :param first: later, and where earlier runs have been there, everything is left to the walks.
+    :param first: later, and in parts where an earlier run has searched breadth-first, everything is left to the walks.
     """
     variants = [options.variant] if options.variant != "all" else list(dict.fromkeys(part.variant for part in PARTS.values()))
-    breadth = first and not table.runs
     for name, part in PARTS.items():
         if part.variant in variants:
+            breadth = first and name not in table.breadth
             parts = len(variants) * sum(other.variant == part.variant for other in PARTS.values())
             share = -(-states // (parts * (2 if breadth else 1)))
             if not first:
@@ -232,13 +242,37 @@ def main(arguments: list[str] | None = None) -> int:
             return replay(options.replay, options.bounds, options.mutant)
         except LookupError as error:
             parser.error(str(error))
-    began = time.monotonic()
-    table = Table(options.table)
-    known = len(table.seen)
-    total = explore(options, table)
-    elapsed_s = time.monotonic() - began
+    if options.record is None:
+        return _explore(options, Table(options.table), None)
+    if not options.table or options.until is None or options.mutant or options.bounds or options.variant != "all":
+        parser.error("--record needs --table and --until, and takes neither --mutant, --bounds nor --variant: it is of the whole space")
+    try:
+        with records.held(options.record, explore_record.KIND) as file:
+            table = Table(options.table)
+            recorder = explore_record.Recorder(file, len(table.seen))
+            options.states = max(options.until - len(table.seen), 0)
+            return _explore(options, table, recorder)
+    except records.RecordRefused as refused:
+        parser.error(str(refused))
+
+
+def _explore(options: argparse.Namespace, table: Table, recorder: explore_record.Recorder | None) -> int:
+    """Explore, and say what came of it. :returns: the exit status."""
+    began, known = time.monotonic(), len(table.seen)
+
+    def ended(report: Report) -> None:
+        if recorder is not None:
+            breadth = [] if report.leg.seed else [report.leg.part]
+            table.save(states=len(table.seen) - known, seconds=time.monotonic() - began, breadth=breadth)
+            recorder.add(report, len(table.seen))
+        elif not report.leg.seed:
+            breadth_first_in.append(report.leg.part)
+
+    breadth_first_in: list[str] = []
+    total = explore(options, table, ended)
+    elapsed_s = max(time.monotonic() - began, 0.001)
     new = len(total.seen) - known
-    table.save(states=new, seconds=elapsed_s)
+    table.save(states=new, seconds=elapsed_s, breadth=breadth_first_in)
     width = max(map(len, total.tried), default=0)
     lines = [f"  {name:<{width}}  {count:>12,}" for name, count in sorted(total.tried.items())]
     lines.append(
@@ -247,7 +281,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     sys.stdout.write("\n".join(lines) + "\n")
     if total.found:
-        sys.stdout.write(described(*total.found) + "\n")
+        text = described(*total.found)
+        sys.stdout.write(text + "\n")
+        if recorder is not None:
+            recorder.found(total.found[1].rule, text.rpartition("replay: ")[2])
         return 1
     if new < options.states and not total.exhausted:
         sys.stdout.write(f"only {new:,} of {options.states:,} states were seen, and there are more\n")
@@ -263,6 +300,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long (default: never)")
     parser.add_argument("--bounds", type=_bounds, default={}, help=f"change bounds: {', '.join(f'{k}={v}' for k, v in Bounds()._asdict().items())}")
     parser.add_argument("--table", help="a folder that keeps what was seen")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="with --table and --until: add to what this file says was explored")
+    parser.add_argument("--until", type=_count, metavar="STATES", help="with --record: how many states the table is to have")
     parser.add_argument("--mutant", choices=[mutant.name for mutant in MUTANTS if mutant.patches], default="", metavar="NAME", help="plant a fault")
     parser.add_argument("--replay", metavar="MOVES", help="make the moves of a violation again")
     return parser

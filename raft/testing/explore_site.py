@@ -172,7 +172,7 @@ class Site:
     def turn(self) -> bool:
         """Take a Ready: its messages leave, its write begins. :returns: whether there was anything to do."""
         ready = self.node.ready()
-        if ready == Ready(ready.number):
+        if ready is None:
             return False
         self._send(ready.messages)
         self.unapplied.extend(ready.committed)

@@ -5,7 +5,7 @@ fault in abundance and the absence of another. So each schedule first draws whic
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raft.config import RaftConfig
 
@@ -72,23 +72,28 @@ def draw_plan(rng: random.Random) -> Plan:
     """Draw a schedule's plan."""
     nodes = rng.choice((3, 3, 3, 4, 5, 5, 5, 6, 7))
     majority = nodes // 2 + 1
-    config = _draw_config(rng)
-    base_ms = config.election_timeout_ms
     slow = rng.random() < 0.4
     skewed = rng.random() < 0.3
-    # A leader whose clock is slow, among followers whose clocks are not: as far apart as the lease allows for, or alike.
+    # A leader whose clock is slow, among followers whose clocks are not: as far apart as the lease allows for.
     attacked = not skewed and rng.random() < 0.3
+    calm = attacked and rng.random() < 0.7
+    config = _draw_config(rng, coarse=not attacked)
+    base_ms = config.election_timeout_ms
     slowest = 1.0 - config.lease_drift_percent / 100 if attacked or rng.random() < 0.5 else 1.0
     churn = rng.random() < 0.35
     spares = rng.randint(1, 3) if churn else 0
-    return Plan(
+    slow_clocks = rng.sample(range(nodes), rng.randint(1, nodes - majority)) if attacked else ()
+    plan = Plan(
         nodes=nodes,
         spares=spares,
         # Who is needed when members have come and gone is not known beforehand: then all survive.
         survivors=nodes + spares if churn or rng.random() < 0.6 else rng.randint(majority, nodes),
         config=config,
         duration_ms=60_000,
-        rates=tuple(round(2 ** rng.uniform(-1, 1), 2) if skewed else rng.choice((slowest, 1.0)) for _ in range(nodes + spares)),
+        rates=tuple(
+            slowest if number in slow_clocks else 1.0 if attacked else round(2 ** rng.uniform(-1, 1), 2) if skewed else rng.choice((slowest, 1.0))
+            for number in range(nodes + spares)
+        ),
         latency_ms_max=rng.choice((2, 10, 10, 40)),
         slow_chance=rng.choice((0.01, 0.05, 0.2, 0.5)) if slow else 0.0,
         slow_ms_max=int(base_ms * rng.choice((0.5, 1, 3, 10))),
@@ -121,10 +126,30 @@ def draw_plan(rng: random.Random) -> Plan:
         transfer_every_ms=rng.choice((1_500, 5_000)) if rng.random() < 0.35 else 0,
         change_every_ms=base_ms * rng.choice((1, 4, 10)) if churn else 0,
     )
+    return _calmed(plan) if calm else plan
 
 
-def _draw_config(rng: random.Random) -> RaftConfig:
-    heartbeat_ms, election_timeout_ms, tick_ms = rng.choice(((100, 500, 50), (100, 500, 50), (100, 400, 100), (160, 500, 20), (100, 1_000, 100)))
+def _calmed(plan: Plan) -> Plan:
+    """The same, with nothing in the way of an attack on a lease: most of them need a steady leader before, and a swift election after."""
+    return replace(
+        plan,
+        latency_ms_max=min(plan.latency_ms_max, 10),
+        slow_chance=0.0,
+        loss=0.0,
+        partition_every_ms=0,
+        crash_every_ms=0,
+        break_new_leader=0.0,
+        pause_every_ms=0,
+        slow_sync_chance=0.0,
+        apply_ms_max=min(plan.apply_ms_max, 5),
+        transfer_every_ms=0,
+    )
+
+
+def _draw_config(rng: random.Random, *, coarse: bool) -> RaftConfig:
+    """Draw the settings. :param coarse: whether the election timeout may be a few ticks only, of which a lease is a small part."""
+    timings = ((100, 500, 50), (100, 500, 50), (160, 500, 20), (100, 1_000, 100), *(((100, 400, 100),) if coarse else ()))
+    heartbeat_ms, election_timeout_ms, tick_ms = rng.choice(timings)
     compacting = rng.random() < 0.55
     threshold = rng.choice((10, 30, 100)) if compacting else 100_000
     append_bytes_max = rng.choice((1, 1, 256, 1 << 20))

@@ -46,7 +46,11 @@ class LocalCluster(Generic[Machine]):
 
     async def __aenter__(self) -> Self:
         first = Boundary(configuration=Configuration(voters=tuple(map(self.member, self._names))))
-        await asyncio.gather(*(self.start(name, first) for name in self._names))
+        try:
+            await asyncio.gather(*(self.start(name, first) for name in self._names))
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -78,5 +82,5 @@ class LocalCluster(Generic[Machine]):
 
     async def stop(self, name: NodeId) -> None:
         """Stop a server; its disk stays."""
-        del self.machines[name]
+        self.machines.pop(name, None)
         await self._servers.pop(name).stop()

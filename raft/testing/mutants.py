@@ -26,7 +26,9 @@ from raft.core.reads import ReadQueue, ReadRound
 from raft.core.roles import Role
 from raft.core.state import State
 from raft.runtime.lease import Lease
-from raft.testing import lease_faults
+from raft.testing import disk_faults, lease_faults
+from raft.testing.disk import Disk
+from raft.testing.node import SimulatedNode
 from raft.testing.world import ScheduleFailed, World
 
 Patch = tuple[object, str, object]
@@ -224,22 +226,14 @@ def _send_at_once(state: State, message: Message) -> None:
     state.send(message)
 
 
-_take_hard_state = RaftNode._take_hard_state  # noqa: SLF001  # a mutant does what nobody may
-
-
-def _write_the_term_only(node: RaftNode, writes_anyway: bool) -> HardState | None:
-    return None if node.state.hard_state.term == node.state.saved.term and not writes_anyway else _take_hard_state(node, writes_anyway)
+def _write_the_term_only(state: State) -> bool:
+    return state.term != state.saved.term
 
 
 def _apply_before_durable(log: RaftLog, bytes_max: int) -> tuple[Entry, ...]:
     entries = log.entries_from(log.applying + 1, bytes_max, log.commit) if log.applying < log.commit else ()
     log.applying = entries[-1].index if entries else log.applying
     return entries
-
-
-def _lie_about_syncs(world: World) -> None:
-    for node in world.nodes.values():
-        node.disk.lies = True
 
 
 # -- reads --------------------------------------------------------------------------------------------------------------------------------
@@ -329,7 +323,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("M04 longest log", "compares the length of logs before the term", ((RaftLog, "is_up_to_date", _longest_log_wins),)),
     Mutant("M05 early replies", "answers before its disk has", ((State, "send_after_persist", _send_at_once),)),
     Mutant(
-        "M06 vote unwritten", "writes the term, and the vote only along with something else", ((RaftNode, "_take_hard_state", _write_the_term_only),)
+        "M06 vote unwritten", "writes the term, and the vote only along with something else", ((State, "must_save", property(_write_the_term_only)),)
     ),
     Mutant("M13 own sync", "the leader counts itself before its own disk has answered", ((replication, "maybe_commit", _commit_before_own_sync),)),
     Mutant("M14 no round", "serves reads without asking a quorum", ((ReadQueue, "confirm", _confirm_at_once),)),
@@ -347,7 +341,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("two changes", "begins a change before the last is committed", ((leader, "change", _change_before_the_last_is_applied),)),
     Mutant("leaves early", "leaves a joint change before it is committed", ((leader, "_go_on_with_changes", _leave_at_once),)),
     Mutant("label too new", "labels a state with a configuration that is not committed", ((RaftNode, "boundary_at", _label_with_what_is_in_force),)),
-    Mutant("lost sync", "a disk that says it has synced and has not", prepare=_lie_about_syncs),
+    Mutant("M24 install in two", "puts a snapshot in place by two transactions", ((Disk, "crash", disk_faults.install_in_two),)),
+    Mutant("M25 apply in two", "moves effects and the applied index by two transactions", ((SimulatedNode, "crash", disk_faults.apply_in_two),)),
+    Mutant("M26 lost sync", "a disk that says it has synced and has not", prepare=disk_faults.lie_about_syncs),
+    Mutant("M27 sync tried again", "takes a sync that failed once for done", ((Disk, "_end", disk_faults.forget_failed_syncs),)),
     Mutant("commit goes back", "takes over a lower commit index", ((RaftLog, "commit_to", _commit_anywhere),)),
     Mutant("truncates always", "replaces its log from an append's first entry on, conflict or not", ((RaftLog, "merge", _replace_always),)),
     Mutant("votes twice", "votes for everybody who asks", ((elections, "answer_vote", _vote_again),)),
@@ -371,7 +368,19 @@ MUTANTS: tuple[Mutant, ...] = (
         "relies on the lease before an entry of the term is committed",
         ((RaftNode, "round_for_lease", property(lease_faults.from_the_election_on)),),
     ),
+    Mutant("lease without margin", "allows for no difference of clocks", ((RaftConfig, "lease_ns", property(lease_faults.no_margin)),)),
+    Mutant("votes after a start", "grants votes when it has just started", ((State, "__init__", lease_faults.vote_after_the_start),)),
+    Mutant(
+        "late ticks caught up",
+        "makes up for the ticks that a pause has cost, in one burst",
+        ((SimulatedNode, "resume", lease_faults.catch_up_late_ticks),),
+    ),
     Mutant("lease in a transfer", "keeps the lease in a transfer", ((RaftNode, "round_for_lease", property(lease_faults.through_a_transfer)),)),
+    Mutant(
+        "lease after a transfer",
+        "takes the lease up again when a transfer is given up",
+        ((RaftNode, "round_for_lease", property(lease_faults.after_a_transfer)),),
+    ),
     Mutant("half a quorum", "takes half of an even number for a majority", ((quorum, "majority", lambda voters: (voters + 1) // 2),)),
 )
 

@@ -11,9 +11,10 @@ from raft.core.membership import Change
 from raft.core.messages import InstallSnapshot, Message, ProposeResponse
 from raft.core.model import Boundary, Entry
 from raft.core.node import RaftNode
-from raft.core.ready import Appended, LeaderChanged, PeerContact, ReadState, Ready, RoleChanged
+from raft.core.ready import Appended, ReadState, Ready, RoleChanged
 from raft.core.roles import Role
 from raft.runtime.lease import Lease, Pauses
+from raft.testing import markers
 from raft.testing.disk import Disk
 from raft.testing.machine import Machine, State
 
@@ -102,6 +103,8 @@ class SimulatedNode:
     def crash(self) -> None:
         """Lose everything that is not durable."""
         world, disk = self._world, self.disk
+        if self.core is not None:
+            markers.crashed(world.counts, self.core.state, disk.hard_state)
         lost, installing = disk.crash(lambda syncing: int(world.rng.random() * (syncing + 1)))
         if disk.state.applied < self.machine.state.applied:
             # An installed snapshot may be ahead of the machine; otherwise the machine falls back to any state since its last checkpoint.
@@ -150,6 +153,7 @@ class SimulatedNode:
             return
         if type(message) is InstallSnapshot and state is not None:
             self._inbox[message.boundary] = state
+        markers.ARRIVING[type(message)](self._world.counts, self.core.state, message)
         self.core.step(message)
         self._step_done()
 
@@ -169,6 +173,7 @@ class SimulatedNode:
             self._confirmed(ReadState(context, core.state.log.commit))
             self._serve_reads()
         else:
+            self._world.counts["reads after the lease had run out"] += lease and core.round_for_lease > 0
             core.read(context)
             self._step_done()
 
@@ -202,6 +207,7 @@ class SimulatedNode:
         if self.core is not None:
             self._world.trace.record(self._world.now, self.id, "tick")
             if self._pauses.ended():
+                self._world.counts["time lost noticed"] += 1
                 self.core.lose_time()
             self.core.tick()
             self._world.checkers.ticked(self)
@@ -220,12 +226,13 @@ class SimulatedNode:
 
     def _turn(self) -> None:
         self._turning = False
-        more = self.core is not None
-        while more and self.core is not None:
+        while self.core is not None:
             ready = self.core.ready()
-            more = bool(ready.committed)  # there may be another page
-            if ready != Ready(ready.number):
-                self._take(ready)
+            if ready is None:
+                return
+            self._take(ready)
+            if not ready.committed:  # otherwise there may be another page
+                return
 
     def _take(self, ready: Ready) -> None:
         world = self._world
@@ -419,14 +426,7 @@ class SimulatedNode:
 
     def _note(self, observation: object) -> None:
         """Count the rare branches that a schedule reached."""
-        marks = self._world.counts
-        if type(observation) is RoleChanged:
-            marks[f"became {observation.role.value}"] += 1
-            if observation.role is Role.LEADER:
-                self._world.nemesis.elected(self)
-            if observation.role is Role.FOLLOWER:
-                marks[f"follower: {observation.reason}"] += 1
-        elif type(observation) is PeerContact:
-            marks[f"peer: {observation.state}"] += 1
-        elif type(observation) is LeaderChanged and observation.leader is None:
-            marks["leader lost"] += 1
+        if self.core is not None:
+            markers.noted(self._world.counts, self.core.state, observation)
+        if type(observation) is RoleChanged and observation.role is Role.LEADER:
+            self._world.nemesis.elected(self)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from raft.core.messages import AppendRequest, Heartbeat, ProposeRequest, VoteRequest
 from raft.core.model import NodeId
+from raft.errors import StorageFailed
 from raft.ports.transport import Transport
 from raft.testing.transport_doubles import MemorySource, Recorder, append, bulk, control, snapshot_message, until
 
@@ -249,6 +250,42 @@ class TransportContract:
 
         self.check(scenario)
 
+    def test_snapshot_goes_on_where_a_failed_attempt_stopped(self) -> None:
+        """A sender that had to give up in the middle and is asked once more for the same snapshot goes on where it stopped, in the same sink."""
+
+        async def scenario(world: TransportWorld) -> None:
+            message, content = snapshot_message("a", "b"), bytes(number % 249 for number in range(700_000))
+            first, again = MemorySource(message.boundary, content), MemorySource(message.boundary, content)
+            first.on_read = _fail_from(300_000)
+            assert await _fails(world.transport("a").send_snapshot(message, first))
+            assert message not in world.recorder("b").messages
+            await world.transport("a").send_snapshot(message, again)
+            await until(lambda: message in world.recorder("b").messages, "the message arrives")
+            (sink,) = world.recorder("b").sinks
+            assert sink.committed
+            assert bytes(sink.data) == content
+            assert min(again.offsets) == max(first.offsets) >= 300_000
+
+        self.check(scenario)
+
+    def test_another_snapshot_begins_anew(self) -> None:
+        """What has arrived of one snapshot is no part of another: of another index, or of other bytes under the same one."""
+
+        async def scenario(world: TransportWorld) -> None:
+            half = snapshot_message("a", "b")
+            for message, byte in ((half, b"y"), (snapshot_message("a", "b", index=8), b"x")):
+                broken, source = MemorySource(half.boundary, b"x" * 500_000), MemorySource(message.boundary, byte * 500_000)
+                broken.on_read = _fail_from(200_000)
+                assert await _fails(world.transport("a").send_snapshot(half, broken))
+                await world.transport("a").send_snapshot(message, source)
+                await until(lambda message=message: message in world.recorder("b").messages, "the message arrives")  # type: ignore[misc]  # mypy can't infer it
+                thrown_away, kept = world.recorder("b").sinks[-2:]
+                assert (thrown_away.aborted, thrown_away.committed, kept.committed) == (True, False, True)
+                assert bytes(kept.data) == source.data
+                assert source.offsets[0] == 0
+
+        self.check(scenario)
+
     def test_snapshot_with_wrong_bytes_never_exists(self) -> None:
         """A snapshot that is not what its checksum says is not committed, the message is not delivered, and the sender learns it."""
 
@@ -332,3 +369,13 @@ async def _fails(sending: Coroutine[Any, Any, None]) -> bool:
     except OSError:
         return True
     return False
+
+
+def _fail_from(first: int) -> Callable[[int], None]:
+    """Lets a source fail to read at and behind an offset."""
+
+    def read(offset: int) -> None:
+        if offset >= first:
+            raise StorageFailed("read a snapshot", "input/output error")
+
+    return read
