@@ -57,9 +57,21 @@ def test_signatures_of_the_server() -> None:
         "know": ["addresses"],
         "transfer": ["target", "within"],
         "status": [],
+        "successors": [],
         "hand_over": ["within"],
         "retire": ["within"],
         "reconfigure": ["config"],
         "stop": [],
     }
     assert list(inspect.signature(raft.RaftServer).parameters) == ["node_id", "config", "ports", "stamp", "on_applied", "jitter"]
+
+
+def test_everything_that_an_application_calls_is_typed() -> None:
+    """Each public method of the server says the types of its parameters and of its result; a batch gives the same type everywhere."""
+    for name, value in vars(raft.RaftServer).items():
+        if inspect.isfunction(value) and not name.startswith("_"):
+            signature = inspect.signature(value)
+            assert signature.return_annotation is not inspect.Signature.empty, name
+            untyped = [one.name for one in list(signature.parameters.values())[1:] if one.annotation is inspect.Parameter.empty]
+            assert untyped == [], name
+    assert inspect.signature(raft.RaftServer.propose).return_annotation == tuple[bytes, ...]

@@ -6,7 +6,7 @@ import pytest
 
 from raft.config import RaftConfig
 from raft.core.messages import AppendAccepted, AppendRejected, AppendRequest, Heartbeat
-from raft.core.model import HardState
+from raft.core.model import ENTRY_OVERHEAD_BYTES, HardState
 from raft.core.progress import ProgressState
 from raft.core.ready import PeerContact
 from raft.errors import UncommittedLimit
@@ -57,12 +57,12 @@ def test_fc_01_window_full() -> None:
 
 def test_fc_01_the_window_is_bounded_by_bytes_too() -> None:
     """With room for many appends, but not for their bytes, sending pauses as well, and goes on with the answers."""
-    cluster = led(config=replace(SMALL, inflight_appends_max=100, inflight_bytes_max=30))
+    cluster = led(config=replace(SMALL, inflight_appends_max=100, inflight_bytes_max=150))
     cluster.hold_disk("b")
     mark = len(cluster.sent)
     for number in range(8):
         cluster.write("a", b"12345678%d" % number)
-    assert len([sent for sent in cluster.sent_since(mark, AppendRequest) if sent.to == "b"]) == inflight(cluster, "b") == 4  # 36 bytes
+    assert len([sent for sent in cluster.sent_since(mark, AppendRequest) if sent.to == "b"]) == inflight(cluster, "b") == 4  # 41 bytes each
     cluster.release_disk("b")
     cluster.settle()
     assert (cluster["b"].status().last_index, inflight(cluster, "b")) == (9, 0)
@@ -89,15 +89,15 @@ def test_fc_02_one_gap_one_rewind() -> None:
 
 def test_fc_04_bounded_uncommitted_tail() -> None:
     """A leader without a quorum refuses proposals over the limit; the counter is zero again after the commit, and for a new leader."""
-    cluster = led(config=replace(QUICK, uncommitted_bytes_max=100, proposal_bytes_max=100))
+    cluster = led(config=replace(QUICK, uncommitted_bytes_max=200, proposal_bytes_max=100))
     cluster.cut("a")
     cluster.write("a", b"x" * 90)
     before = cluster["a"].status()
-    with pytest.raises(UncommittedLimit, match="101 uncommitted bytes would be over the limit of 100 bytes"):
-        cluster.propose("a", b"y" * 11)
+    with pytest.raises(UncommittedLimit, match="201 uncommitted bytes would be over the limit of 200 bytes"):
+        cluster.propose("a", b"y" * (79 - ENTRY_OVERHEAD_BYTES))
     assert cluster["a"].status() == before
-    cluster.write("a", b"y" * 10)
-    assert cluster["a"].status().uncommitted_bytes == 100
+    cluster.write("a", b"y" * (78 - ENTRY_OVERHEAD_BYTES))
+    assert cluster["a"].status().uncommitted_bytes == 200
     cluster.heal()
     cluster.run(2 * QUICK.heartbeat_ticks)
     assert cluster["a"].status().uncommitted_bytes == 0
@@ -121,7 +121,7 @@ def test_fc_04_the_tail_of_an_earlier_term_does_not_free_room() -> None:
         cluster.hand_over(AppendAccepted(node, "a", term, 2))
     cluster.settle()
     assert cluster["a"].status().commit_index == 2
-    assert cluster["a"].status().uncommitted_bytes == 30
+    assert cluster["a"].status().uncommitted_bytes == 30 + ENTRY_OVERHEAD_BYTES
 
 
 def test_fc_04_a_large_first_proposal_is_taken() -> None:
@@ -153,7 +153,7 @@ def test_fc_05_one_hung_peer() -> None:
 
 def test_fc_06_paged_apply_across_crashes() -> None:
     """A node that stops between pages and starts again applies every entry, none twice, none skipped."""
-    cluster = Cluster("a", config=replace(QUICK, apply_bytes_max=10))
+    cluster = Cluster("a", config=replace(QUICK, apply_bytes_max=80))
     cluster.elect("a")
     for number in range(9):
         cluster.write("a", b"abcd%d" % number)

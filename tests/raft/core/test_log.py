@@ -3,10 +3,13 @@
 import pytest
 
 from raft.core.log import RaftLog
-from raft.core.model import Boundary, Entry
+from raft.core.model import ENTRY_OVERHEAD_BYTES, Boundary, Entry, EntryKind, weight_of
 from raft.core.quorum import INFINITY
 from raft.errors import InvariantViolation
 from raft.testing.cluster import entries, entry
+
+SIZE = 3 + ENTRY_OVERHEAD_BYTES
+"""What one of the entries here counts."""
 
 
 def make(*terms: int, boundary: Boundary | None = None, commit: int = 0) -> RaftLog:
@@ -34,7 +37,7 @@ def test_a_loaded_log_is_durable() -> None:
     log = make(1, 1, 2, commit=2)
     assert (log.first_index, log.last_index, log.last_term, log.durable, log.commit, log.applied) == (1, 3, 2, 3, 2, 0)
     assert log.take_unwritten(1) == ()
-    assert log.bytes == 9
+    assert log.bytes == 3 * SIZE
 
 
 def test_an_empty_log_ends_at_its_boundary() -> None:
@@ -57,6 +60,14 @@ def test_a_state_outside_the_log_is_refused(found: int, text: str) -> None:
         RaftLog(Boundary(2, 1), entries(1, first=3), 3, found)
 
 
+def test_empty_entries_count_too() -> None:
+    """No limit on bytes lets any number of entries without data through."""
+    log = RaftLog(Boundary(), (), 0, 0)
+    log.append(tuple(Entry(index, 1, EntryKind.COMMAND, b"") for index in range(1, 1_001)))
+    assert len(log.entries_from(1, 10 * ENTRY_OVERHEAD_BYTES)) == 10
+    assert log.bytes == 1_000 * ENTRY_OVERHEAD_BYTES
+
+
 def test_a_gap_is_refused() -> None:
     """Entries that do not follow the last one are refused."""
     log = make(1)
@@ -68,10 +79,10 @@ def test_a_gap_is_refused() -> None:
 
 def test_entries_are_paged_by_bytes() -> None:
     """As many entries as fit are given, at least one, and none beyond the named last one."""
-    log = make(1, 1, 1, 1)  # three bytes each
-    assert [item.index for item in log.entries_from(2, 6)] == [2, 3]
+    log = make(1, 1, 1, 1)
+    assert [item.index for item in log.entries_from(2, 2 * SIZE)] == [2, 3]
     assert [item.index for item in log.entries_from(2, 1)] == [2]
-    assert [item.index for item in log.entries_from(1, 100, last=2)] == [1, 2]
+    assert [item.index for item in log.entries_from(1, 100 * SIZE, last=2)] == [1, 2]
     assert log.entries_from(5, 100) == ()
     assert RaftLog(Boundary(3, 1), entries(1, first=4), 0, 3).entries_from(3, 100) == ()
 
@@ -94,7 +105,7 @@ def test_lr_03_truncation_starts_at_the_first_conflict(
     log = make(*held)
     assert len(log.merge(entries(*terms, first=first))) == added
     assert terms_of(log) == after
-    assert log.bytes == sum(len(item.data) for item in log.entries_from(1, INFINITY))
+    assert log.bytes == weight_of(log.entries_from(1, INFINITY))
 
 
 def test_lr_03_a_conflict_at_or_below_commit_is_loud() -> None:
@@ -179,7 +190,7 @@ def test_fc_06_paged_apply() -> None:
     """Committed entries come in pages, each once, in order."""
     log = make(1, 1, 1, 1, 1, commit=5)
     pages = []
-    while page := log.take_committed(6):
+    while page := log.take_committed(2 * SIZE + 1):
         pages.append([item.index for item in page])
     assert pages == [[1, 2], [3, 4], [5]]
     log.applied_to(2)
@@ -193,16 +204,16 @@ def test_compaction_forgets_applied_entries_only() -> None:
     """The log may be cut up to what is applied, and not beyond, nor back."""
     log = applied(make(1, 1, 2, 2), 3)
     log.compact(Boundary(2, 1))
-    assert (log.first_index, log.last_index, terms_of(log), log.bytes, log.boundary.term) == (3, 4, [2, 2], 6, 1)
+    assert (log.first_index, log.last_index, terms_of(log), log.bytes, log.boundary.term) == (3, 4, [2, 2], 2 * SIZE, 1)
     for index in (1, 4):
         with pytest.raises(InvariantViolation, match=f"compaction to {index}; the log begins after 2 and 3 is applied"):
             log.compact(Boundary(index, 1))
 
 
-@pytest.mark.parametrize(("count", "size", "begin"), [(2, 100, 4), (9, 100, 3), (0, 100, 6), (9, 7, 4), (9, 2, 6)])
-def test_the_tail_that_stays_is_bounded(count: int, size: int, begin: int) -> None:
+@pytest.mark.parametrize(("count", "room", "begin"), [(2, 9, 4), (9, 9, 3), (0, 9, 6), (9, 2, 4), (9, 0, 6)])
+def test_the_tail_that_stays_is_bounded(count: int, room: int, begin: int) -> None:
     """The kept tail stays within its entries and its bytes, and never reaches behind the boundary."""
-    assert make(1, 1, 1, boundary=Boundary(2, 1)).tail_begin(count, size) == begin
+    assert make(1, 1, 1, boundary=Boundary(2, 1)).tail_begin(count, room * SIZE + 1) == begin
 
 
 def test_a_snapshot_replaces_everything() -> None:

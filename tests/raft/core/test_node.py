@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from raft.core.messages import AppendRequest, Heartbeat, ReadIndexRequest
-from raft.core.model import HardState
+from raft.core.model import ENTRY_OVERHEAD_BYTES, HardState
 from raft.core.node import RaftNode
-from raft.core.ready import Ready
 from raft.core.roles import Role
 from raft.errors import InvariantViolation
 from raft.testing.cluster import QUICK, Cluster, entries
@@ -29,13 +28,19 @@ def test_a_node_tells_who_it_is() -> None:
     assert (node.node_id, node.role, node.term, node.leader) == ("b", Role.FOLLOWER, 1, "a")
 
 
-def test_an_idle_ready_is_empty_and_numbered() -> None:
-    """When nothing has happened a Ready holds its number only, and each has the next number."""
+def test_an_idle_node_has_no_ready_and_each_has_the_next_number() -> None:
+    """When nothing has happened there is nothing to take, however often one asks, and no number is spent on it."""
     node = led()["b"]
-    first, second = node.ready(), node.ready()
-    assert first == Ready(first.number)
-    assert second == Ready(first.number + 1)
-    assert not first.must_persist
+    assert node.ready() is None
+    numbers = []
+    for round_ in (5, 6):
+        node.step(Heartbeat("a", "b", 1, 1, round_))
+        ready = node.ready()
+        assert ready is not None
+        assert not ready.must_persist
+        numbers.append(ready.number)
+        assert node.ready() is None
+    assert numbers[1] == numbers[0] + 1
 
 
 def test_a_commit_alone_is_not_written() -> None:
@@ -60,6 +65,7 @@ def test_what_waits_for_the_disk_is_apart_from_what_does_not() -> None:
     node.step(AppendRequest("a", "b", 1, 1, 1, entries(1, first=2), 1))
     node.step(Heartbeat("a", "b", 1, 1, 5))
     ready = node.ready()
+    assert ready is not None
     assert [type(message).__name__ for message in ready.messages] == ["HeartbeatResponse"]
     assert [type(message).__name__ for message in ready.messages_after_persist] == ["AppendAccepted"]
 
@@ -74,9 +80,9 @@ def test_the_status_describes_the_followers() -> None:
     status = cluster["a"].status()
     (b, c) = status.peers
     assert (b.match_index, b.next_index, b.state, b.inflight) == (2, 3, "replicate", 0)
-    assert (c.match_index, c.inflight, c.inflight_bytes) == (1, 1, 3)
+    assert (c.match_index, c.inflight, c.inflight_bytes) == (1, 1, 3 + ENTRY_OVERHEAD_BYTES)
     assert c.contact_ticks >= 3 > b.contact_ticks
-    assert (status.uncommitted_bytes, status.log_bytes - before, status.transfer_target) == (0, 3, None)
+    assert (status.uncommitted_bytes, status.log_bytes - before, status.transfer_target) == (0, 3 + ENTRY_OVERHEAD_BYTES, None)
 
 
 @pytest.mark.parametrize(

@@ -383,7 +383,7 @@ def test_a_boundary_is_named_for_applied_entries_only() -> None:
 
 def test_large_entries_travel_in_pieces() -> None:
     """An append holds no more than its limit, and one entry always."""
-    cluster = Cluster("abc", config=replace(QUICK, append_bytes_max=10))
+    cluster = Cluster("abc", config=replace(QUICK, append_bytes_max=80))
     cluster.elect("a")
     mark = len(cluster.sent)
     cluster.write("a", b"x" * 50, b"y" * 4, b"z" * 4, b"w" * 4)

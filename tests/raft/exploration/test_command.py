@@ -1,14 +1,17 @@
 """The command line, and what is kept from one run to the next."""
 
+import json
 import re
+from argparse import Namespace
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from raft.testing import explore_table
-from raft.testing.explore import main
+from raft.testing.explore import main, plan
 from raft.testing.explore_search import Fingerprints
+from raft.testing.explore_starts import PARTS
 from raft.testing.explore_table import Table
 
 
@@ -112,3 +115,47 @@ def test_runs_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert sum(run["states"] for run in second.runs) == len(second.seen) >= 2_000
     monkeypatch.setattr(explore_table, "code_digest", lambda: "0" * 12)
     assert len(Table(str(tmp_path)).seen) == 0
+
+
+def test_explored_states_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs on one table add up in a record, each goes on until the table has what is wanted, and a run with enough does nothing."""
+    file, table = tmp_path / "states.json", tmp_path / "table"
+    for until in ("2000", "3000", "3000"):
+        assert main(["--record", str(file), "--table", str(table), "--until", until]) == 0
+    (part,) = json.loads(file.read_text())["records"][0]["parts"]
+    assert part["states"] == len(Table(str(table)).seen) >= 3_000
+    assert set(part["breadth"]) == set(PARTS)
+    assert sum(part["moves"].values()) > part["states"]
+    assert part["violations"] == []
+    assert part["cpu_s"] > 0
+    capsys.readouterr()
+
+
+def test_a_record_needs_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table with fewer states than were recorded is refused: nothing would tell which states are new. Neither is a part of the space recorded."""
+    file = tmp_path / "states.json"
+    assert main(["--record", str(file), "--table", str(tmp_path / "one"), "--until", "1000"]) == 0
+    before = file.read_bytes()
+    for more, why in (
+        (["--table", str(tmp_path / "two"), "--until", "2000"], "the table has 0 states, the record"),
+        (["--until", "2000"], "--record needs --table and --until"),
+        (["--table", str(tmp_path / "one"), "--until", "2000", "--mutant", "votes twice"], "takes neither --mutant"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["--record", str(file), *more])
+        assert ended.value.code == 2
+        assert why in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """What the legs that had ended found is in the table; the others are done by the next run, the breadth-first ones among them."""
+    first = Table(str(tmp_path))
+    first.seen.add(7)
+    first.save(states=1, seconds=1.0, breadth=["plain"])
+    first.save(states=1, seconds=2.0, breadth=["snapshot"])
+    second = Table(str(tmp_path))
+    assert (len(second.seen), len(second.runs), second.breadth) == (1, 1, {"plain", "snapshot"})
+    legs = list(plan(Namespace(variant="all", bounds={}, mutant=""), 1_000, second, first=True))
+    assert {leg.part for leg in legs if not leg.seed} == set(PARTS) - {"plain", "snapshot"}
+    assert {leg.part for leg in legs if leg.seed} == set(PARTS)

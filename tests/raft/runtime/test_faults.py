@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from raft import MachineFailed, NodeStopped, Outcome, OutcomeUnknown, RaftError, SnapshotMoved, StorageFailed
+from raft import MachineFailed, NodeStopped, Outcome, OutcomeUnknown, RaftError, SnapshotMoved, StorageFailed, StorageFull
 from raft.core.messages import Heartbeat, InstallSnapshot
+from raft.core.model import Boundary
+from raft.ports.storage import SnapshotSink
+from raft.runtime import snapshotter
 from raft.testing.servers import BRISK, Gate, Servers, until
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -96,7 +99,7 @@ def test_sn_01_a_follower_far_behind_catches_up_by_snapshot(run: Run, keeps: boo
             await servers.applied(commands)
             assert servers.machines[late].restored
             index = servers.machines[late].restored[-1]
-            assert SnapshotMoved("installed", index) in servers.observations[late]
+            await until(lambda: SnapshotMoved("installed", index) in servers.observations[late], "the log has followed the machine")
             await until(lambda: SnapshotMoved("sent", index, late) in servers.observations[leader], "the leader has seen it arrive")
             assert any(isinstance(seen, SnapshotMoved) and seen.event == "compacted" for seen in servers.observations[leader])
             assert servers[late].status().boundary_index > 0
@@ -224,6 +227,59 @@ def test_a_checkpoint_that_raises_stops_the_node(run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_full_disk_puts_a_compaction_off(run: Run, monkeypatch: pytest.MonkeyPatch, keeps: bool) -> None:
+    """Without room for a checkpoint, or for a snapshot, the node goes on and says so; once there is room the log is shortened."""
+    monkeypatch.setattr(snapshotter, "PUT_OFF_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with Servers("a", config=SHORT_LOG, keeps=keeps) as servers:
+            server, machine = servers["a"], servers.machines["a"]
+            machine.failing_checkpoint = StorageFull("writing the state", "no space")
+            count = 0
+            while server.put_off < 3:
+                await server.propose([b"%d" % count])
+                count += 1
+            assert server.status().boundary_index == 0
+            machine.failing_checkpoint = None
+            while server.status().boundary_index == 0:
+                await server.propose([b"%d" % count])
+                count += 1
+            assert machine.commands == [b"%d" % number for number in range(count)]
+
+    run(scenario())
+
+
+def test_a_full_disk_puts_a_snapshot_for_a_peer_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader without room for a follower's snapshot goes on leading; once there is room the follower gets it."""
+    monkeypatch.setattr(snapshotter, "PUT_OFF_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with Servers("abc", config=SHORT_LOG, keeps=True) as servers:
+            leader = await servers.led()
+            late = others(leader)[0]
+            create = servers.snapshots[leader].create
+
+            def refuse(_boundary: Boundary) -> SnapshotSink:
+                raise StorageFull("begin a snapshot", "no space")
+
+            monkeypatch.setattr(servers.snapshots[leader], "create", refuse)
+            await servers.stop(late)
+            commands = [b"%d" % number for number in range(40)]
+            for command in commands:
+                await servers[leader].propose([command])
+            await until(lambda: servers[leader].status().boundary_index > 20, "the log is compacted")
+            await servers.start(late)
+            await until(lambda: servers[leader].put_off > 1, "it was put off, and tried again")
+            assert servers.leaders() == [leader]
+            monkeypatch.setattr(servers.snapshots[leader], "create", create)
+            await servers.applied(commands)
+            assert servers.machines[late].restored
+            assert servers.machines[leader].captures_open == 0
+
+    run(scenario())
+
+
 def test_stopping_waits_for_what_the_machine_has_begun(run: Run) -> None:
     """After the stop nobody is in the machine any more: a checkpoint under way has ended, so its files can be closed."""
 
@@ -259,7 +315,7 @@ def test_stopping_in_the_middle_of_a_compaction(run: Run, step: str) -> None:
             await until(lambda: gate.waiting, f"{step} is under way")
             server = servers.running.pop("a")
             stopping = asyncio.create_task(server.stop())
-            await until(lambda: server._stopping, "the stop has begun")
+            await until(lambda: server._ending is not None, "the stop has begun")
             await asyncio.sleep(0)
             gate.open()
             await stopping

@@ -3,17 +3,32 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
-from raft import Boundary, Configuration, HardState, Member, Ports, RaftServer, RoleChanged
+from raft import (
+    BatchTooLarge,
+    Boundary,
+    ConfigInvalid,
+    Configuration,
+    HardState,
+    Member,
+    Outcome,
+    OutcomeUnknown,
+    Ports,
+    RaftConfig,
+    RaftServer,
+    RoleChanged,
+)
 from raft.storage.snapshots import FileSnapshots
 from raft.storage.sqlite import SqliteLog
 from raft.testing.servers import BRISK, ListMachine, until
 from raft.transport.http import HttpTransport
 from raft.transport.http_server import HttpServer
+from raft.transport.limits import HttpLimits
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 NAMES = ("a", "b", "c")
@@ -21,10 +36,15 @@ CONFIG = replace(BRISK, snapshot_threshold_entries=20, trailing_entries=5, snaps
 
 
 class RealServers:
-    """Servers whose disks are files and whose network is HTTP."""
+    """Servers whose disks are files and whose network is HTTP.
 
-    def __init__(self, directory: Path) -> None:
+    :param limits: of the transports.
+    """
+
+    def __init__(self, directory: Path, config: RaftConfig, limits: HttpLimits) -> None:
         self.directory = directory
+        self.config = config
+        self.limits = limits
         self.addresses: dict[str, str] = {}
         self.machines = {name: ListMachine(keeps=True) for name in NAMES}
         self.running: dict[str, RaftServer] = {}
@@ -34,7 +54,7 @@ class RealServers:
     async def open(self) -> None:
         """Take three ports, found the cluster on three disks, and start."""
         for name in NAMES:
-            listener = HttpServer("127.0.0.1:0")
+            listener = HttpServer("127.0.0.1:0", limits=self.limits)
             await listener.start()
             self._listeners[name] = listener
             self.addresses[name] = listener.address
@@ -48,7 +68,7 @@ class RealServers:
 
     async def start(self, name: str) -> None:
         """Start a server from its files, at its port."""
-        listener = self._listeners.pop(name, None) or HttpServer(self.addresses[name])
+        listener = self._listeners.pop(name, None) or HttpServer(self.addresses[name], limits=self.limits)
         log = SqliteLog(self.directory / name)
         ports = Ports(
             log_store=log,
@@ -57,7 +77,7 @@ class RealServers:
             transport=HttpTransport(listener, name, "cluster"),
             machine=self.machines[name],
         )
-        server = RaftServer(node_id=name, config=CONFIG, ports=ports)
+        server = RaftServer(node_id=name, config=self.config, ports=ports)
         server.observe(lambda seen: self.roles.append(seen) if isinstance(seen, RoleChanged) else None)
         await server.start()
         self.running[name] = server
@@ -81,13 +101,24 @@ class RealServers:
         await until(lambda: all(self.machines[name].commands == commands for name in self.running), f"everybody holds {len(commands)} commands")
 
 
+Story = Callable[[RealServers], Coroutine[Any, Any, None]]
+
+
+class Tell(Protocol):
+    """Runs a story."""
+
+    def __call__(self, story: Story, config: RaftConfig = CONFIG, limits: HttpLimits | None = None) -> None:
+        """Run it with three servers."""
+        ...
+
+
 @pytest.fixture
-def scenario(run: Run, tmp_path: Path) -> Callable[[Callable[[RealServers], Coroutine[Any, Any, None]]], None]:
+def scenario(run: Run, tmp_path: Path) -> Tell:
     """Runs a story with three fresh servers, and stops them."""
 
-    def tell(story: Callable[[RealServers], Coroutine[Any, Any, None]]) -> None:
+    def tell(story: Story, config: RaftConfig = CONFIG, limits: HttpLimits | None = None) -> None:
         async def whole() -> None:
-            servers = RealServers(tmp_path)
+            servers = RealServers(tmp_path, config, limits or HttpLimits())
             await servers.open()
             try:
                 await story(servers)
@@ -97,9 +128,6 @@ def scenario(run: Run, tmp_path: Path) -> Callable[[Callable[[RealServers], Coro
         run(whole())
 
     return tell
-
-
-Tell = Callable[[Callable[[RealServers], Coroutine[Any, Any, None]]], None]
 
 
 def test_propose_and_read_at_any_node(scenario: Tell) -> None:
@@ -210,3 +238,52 @@ def test_leadership_is_handed_over(scenario: Tell) -> None:
         assert await servers.led() != leader
 
     scenario(story)
+
+
+def test_a_batch_that_no_body_holds_is_refused_at_once(scenario: Tell) -> None:
+    """Over HTTP, at a follower: a batch over the body's limit is rejected by name before it leaves, one within it passes; results over the limit are
+    unknown, and told at once. The deadline plays no part.
+    """
+
+    async def story(servers: RealServers) -> None:
+        leader = await servers.led()
+        follower = servers.running[next(name for name in NAMES if name != leader)]
+        with pytest.raises(BatchTooLarge) as caught:
+            await follower.propose([b"x" * 10_000] * 7, inf)
+        assert (caught.value.limit, caught.value.outcome) == (68_976, Outcome.REJECTED)
+        await follower.propose([b"x" * 10_000] * 6, inf)
+        with pytest.raises(OutcomeUnknown, match=r"its results of \d+ bytes are over the limit of 68976 bytes"):
+            await follower.propose([b""] * 9_000, inf)
+        await servers.hold([b"x" * 10_000] * 6 + [b""] * 9_000)
+
+    scenario(story, replace(CONFIG, append_bytes_max=50_000, proposal_bytes_max=50_000), HttpLimits(body_bytes_max=70_000))
+
+
+def test_settings_that_the_transport_can_not_carry_fail_the_start(tmp_path: Path, run: Run) -> None:
+    """Appends over the body's limit would be dropped for ever: the server does not start, names setting, need and limit, and closes everything."""
+
+    async def story() -> None:
+        log = SqliteLog(tmp_path)
+        transport = HttpTransport(HttpServer("127.0.0.1:0", limits=HttpLimits(body_bytes_max=70_000)), "a", "cluster")
+        snapshots = FileSnapshots(tmp_path / "snapshots")
+        ports = Ports(log_store=log, stable_store=log, snapshot_store=snapshots, transport=transport, machine=ListMachine())
+        with pytest.raises(ConfigInvalid, match="append_bytes_max 1048576 needs messages of 1048640 bytes; the transport carries 68976") as caught:
+            await RaftServer(node_id="a", config=CONFIG, ports=ports).start()
+        assert len(caught.value.problems) == 2
+        SqliteLog(tmp_path).close()
+
+    run(story())
+
+
+@pytest.mark.timeout(120)
+def test_thousands_at_once_through_a_follower(scenario: Tell) -> None:
+    """More proposals in one turn than the transport's queue holds: all of them get their results, none is lost on its way."""
+
+    async def story(servers: RealServers) -> None:
+        leader = await servers.led()
+        follower = servers.running[next(name for name in NAMES if name != leader)]
+        commands = [b"%d" % number for number in range(servers.limits.bulk.queue_messages_max + 2_000)]
+        await asyncio.gather(*(follower.propose([command], inf) for command in commands))
+        await servers.hold(commands)
+
+    scenario(story, RaftConfig(election_timeout_ms=1_000))

@@ -20,7 +20,9 @@ from raft import (
     Rejected,
     TransferRefused,
 )
+from raft.core.membership import Demote
 from raft.core.messages import AppendRequest, ProposeRequest, ProposeResponse
+from raft.core.model import ENTRY_OVERHEAD_BYTES
 from raft.testing.servers import BRISK, Servers, until
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -245,7 +247,7 @@ def test_what_the_leader_refuses_is_rejected_at_a_follower(run: Run) -> None:
             await until(lambda: servers[leader].status().uncommitted_bytes, "the first is in the log")
             error = await outcome(servers[follower].propose([b"y" * 20]))
             assert type(error) is Rejected
-            assert "110 uncommitted bytes would be over the limit of 100 bytes" in str(error)
+            assert f"{110 + 2 * ENTRY_OVERHEAD_BYTES} uncommitted bytes would be over the limit of 100 bytes" in str(error)
             servers.network.drop = lambda _message: False
             assert await first is None
 
@@ -325,6 +327,35 @@ def test_leadership_is_handed_over(run: Run) -> None:
             with pytest.raises(NotLeader):
                 await servers[leader].transfer(second)
             assert any(isinstance(seen, LeaderChanged) and seen.leader == second for seen in servers.observations[leader])
+
+    run(scenario())
+
+
+def test_successors_are_ranked(run: Run) -> None:
+    """Who keeps up comes before who does not; of those who do the last to come back, however long its log; then the longer log. A learner is none."""
+
+    async def scenario() -> None:
+        async with Servers("abcd") as servers:
+            leader = await servers.led()
+            first, second, third = [name for name in "abcd" if name != leader]
+            contact = servers[leader].driver.contact
+            for returned, behind, expected in (
+                ({}, {first}, (third, second, first)),
+                ({first: 5.0, second: 9.0}, set(), (second, first, third)),
+                ({first: 9.0, third: 5.0}, {first}, (third, second, first)),
+            ):
+                status = servers[leader].status()
+                match = {first: 1, second: 2, third: 3}
+                peers = tuple(replace(one, match_index=match[one.peer], caught_up=one.peer not in behind, contact_ticks=0) for one in status.peers)
+                frozen = replace(status, peers=peers)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(servers[leader], "status", lambda frozen=frozen: frozen)
+                    patch.setattr(contact, "returned_at", lambda peer, returned=returned: returned.get(peer, 0.0))
+                    assert tuple(one.peer for one in servers[leader].successors()) == expected
+            await servers[leader].propose([b"x"])
+            await servers[leader].change(Demote(third))
+            assert {one.peer for one in servers[leader].successors()} == {first, second}
+            assert servers[first].successors() == ()
 
     run(scenario())
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from raft import Entry, LeadershipLost, NodeStopped, NotLeader, OutcomeUnknown, ProposalTimeout, RaftError, ReadRefused, Rejected
+from raft import DeadlinePassed, Entry, LeadershipLost, NodeStopped, NotLeader, OutcomeUnknown, ProposalTimeout, RaftError, ReadRefused, Rejected
 from raft.core.messages import ProposeResponse
 from raft.core.model import HardState
 from raft.core.ready import Appended, ReadState, Ready
@@ -10,7 +10,7 @@ from raft.ports.storage import WriteBatch
 from raft.runtime.applier import Applied
 from raft.runtime.disk import _merge
 from raft.runtime.inbox import Inbox, Task
-from raft.runtime.proposals import Batch, Proposals
+from raft.runtime.proposals import FORWARDED_MAX, Batch, Proposals
 from raft.runtime.reads import Read, Reads
 from raft.testing.cluster import entries
 
@@ -55,7 +55,7 @@ def test_a_batch_is_settled_when_its_last_entry_is_applied() -> None:
     proposals.applied(applied(entries(1, 1, first=1)))
     assert told.outcomes == []
     proposals.applied(applied(entries(1, 1, 1, first=3)))
-    assert told.outcomes == [[b"2", b"3", b"4"]]
+    assert told.outcomes == [(b"2", b"3", b"4")]
     assert proposals.waiting == 0
 
 
@@ -66,7 +66,7 @@ def test_entries_of_another_term_are_another_leaders() -> None:
     in_log(proposals, 2, 3, told=kept, term=2)
     proposals.applied(applied(entries(2, 2, first=2)))
     assert lost.error is LeadershipLost
-    assert kept.outcomes == [[b"3"]]
+    assert kept.outcomes == [(b"3",)]
 
 
 def test_a_batch_that_a_snapshot_has_passed_is_unknown() -> None:
@@ -135,6 +135,34 @@ def test_a_broken_connection_ends_what_was_sent_over_it() -> None:
     assert there.outcomes == []
 
 
+def test_what_is_forwarded_is_bounded() -> None:
+    """A leader gets so many bytes and batches at once and no more, but one batch always; what is answered makes room."""
+    proposals = Proposals(1.0)
+    assert proposals.may_forward(500, 100)
+    proposals.forwarded(Batch(1, (), Told(), 9.0, 0.0, size=60), "b")
+    assert (proposals.may_forward(40, 100), proposals.may_forward(41, 100)) == (True, False)
+    proposals.hold(Batch(2, (), Told(), 9.0, 0.0, size=7))
+    assert proposals.outside_bytes == 67
+    proposals.answered(ProposeResponse("b", "a", 1, 1, (b"r",)))
+    assert (proposals.outside_bytes, proposals.may_forward(500, 100)) == (7, True)
+    for context in range(FORWARDED_MAX):
+        proposals.forwarded(batch(context, Told()), "b")
+    assert not proposals.may_forward(0, 100)
+    proposals.unreachable("b")
+    assert proposals.may_forward(0, 100)
+    proposals.expire(9.0, "b")
+    assert (proposals.outside_bytes, proposals.waiting) == (0, 0)
+
+
+def test_what_was_held_too_long_says_for_what() -> None:
+    """Without a leader the error says so; with one that took nothing it names that one. Both are rejections."""
+    for leader, error in ((None, NotLeader), ("b", DeadlinePassed)):
+        proposals, told = Proposals(1.0), Told()
+        proposals.hold(batch(1, told, deadline=1.0))
+        proposals.expire(1.0, leader)
+        assert told.error is error
+
+
 def test_stopping_tells_everybody() -> None:
     """What was held had no effect; of the rest nobody knows."""
     proposals = Proposals(1.0)
@@ -183,6 +211,19 @@ def test_reads_are_asked_again_until_their_deadline() -> None:
     reads.expire(10.0)
     assert told.error is NotLeader
     reads.answered(ReadState(2, 9), applied=9)  # late: nobody waits
+
+
+def test_a_read_ends_at_its_own_deadline() -> None:
+    """A read whose round is not answered is refused when its time is up, not when the round is asked for anew; those beside it wait on."""
+    reads, early, late = Reads(10.0), Told(), Told()
+    reads.add(Read(early, 2.0))
+    reads.add(Read(late, 50.0))
+    reads.ask(1, 0.0)
+    reads.expire(2.0)
+    assert early.error is ReadRefused
+    assert (late.outcomes, reads.waiting) == ([], 1)
+    reads.answered(ReadState(1, 5), applied=5)
+    assert late.outcomes == [5]
 
 
 def test_a_read_whose_index_is_never_reached_is_refused() -> None:

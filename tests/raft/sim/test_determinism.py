@@ -2,7 +2,8 @@
 
 import pytest
 
-from raft.testing.sim import compare_twice, main, run_seed
+from raft.testing.same_steps import compare_twice
+from raft.testing.sim import main, run_seed
 
 
 def test_a_seed_decides_everything() -> None:

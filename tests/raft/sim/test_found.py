@@ -21,10 +21,15 @@ def test_entries_are_still_being_applied_when_a_snapshot_arrives() -> None:
     )
     entries = tuple(Entry(index, 1, EntryKind.COMMAND, b"x") for index in (1, 2, 3))
     node.step(AppendRequest("n2", "n1", 1, 0, 0, entries, 3))
-    node.advance(node.ready().number)
-    assert [entry.index for entry in node.ready().committed] == [1, 2, 3]
+    written = node.ready()
+    assert written is not None
+    node.advance(written.number)
+    applied = node.ready()
+    assert applied is not None
+    assert [entry.index for entry in applied.committed] == [1, 2, 3]
     node.step(InstallSnapshot("n2", "n1", 1, Boundary(30, 1, MEMBERS)))
     install = node.ready()
+    assert install is not None
     assert install.snapshot == Boundary(30, 1, MEMBERS)
     node.applied_to(2)
     assert node.status().applied_index == 2

@@ -1,7 +1,9 @@
 """Messages survive the way to bytes and back; nothing else comes in."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields
+from http import HTTPStatus
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 
 from raft.core.messages import AppendRequest, Heartbeat, InstallSnapshot, Message, ProposeRequest
 from raft.core.model import Boundary, Configuration, Entry, EntryKind, Member
-from raft.errors import MalformedMessage, MessageRefused, UnsupportedVersion, WrongCluster, WrongRecipient
+from raft.errors import MalformedMessage, MessageRefused, Outcome, UnsupportedVersion, WrongCluster, WrongRecipient
 from raft.transport.codec import BATCH_MESSAGES_MAX, KINDS, PROTOCOL_VERSION, SnapshotPiece, decode, decode_piece, encode, encode_piece
+from raft.transport.http import REFUSALS, HttpTransport
+from raft.transport.http_server import HttpServer
 
 MIB = 1024 * 1024
 CLUSTER, SENDER, TO = "cluster-1", "n1", "n2"
@@ -176,6 +180,102 @@ def test_changed_bytes_are_refused_or_make_sense(message: Message, data: st.Data
         return
     assert all(type(found) in KINDS.values() for found in decoded)
     assert accept(encode(CLUSTER, decoded)) == decoded
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """What can happen to a frame: bits flip, a part is lost, doubled, moved or made up, the end is cut off or something follows it."""
+    kind = draw(st.sampled_from(["flip", "lose", "double", "insert", "cut", "extend", "swap"]))
+    at, length, extra = draw(st.integers(0, 10_000)), draw(st.integers(1, 40)), draw(st.binary(min_size=1, max_size=20))
+
+    def damage(body: bytes) -> bytes:
+        place = at % (len(body) + 1)
+        before, part, after = body[:place], body[place : place + length], body[place + length :]
+        return {
+            "flip": before + bytes(byte ^ extra[0] for byte in part[:1]) + body[place + 1 :],
+            "lose": before + after,
+            "double": before + part + part + after,
+            "insert": before + extra + part + after,
+            "cut": before,
+            "extend": body + extra,
+            "swap": part + before + after,
+        }[kind]
+
+    return damage
+
+
+@given(st.lists(messages, min_size=1, max_size=4), st.lists(damages(), min_size=1, max_size=5))
+@settings(RELAXED, max_examples=200)
+def test_damaged_frames_are_refused_or_make_sense(batch: list[Message], accidents: list[Callable[[bytes], bytes]]) -> None:
+    """However a frame was damaged, it is refused as rejected, or it holds legal messages that survive the way again; nothing else is ever raised."""
+    body = encode(CLUSTER, batch)
+    for damage in accidents:
+        body = damage(body)
+    try:
+        decoded = accept(body)
+    except MessageRefused:
+        assert MessageRefused.outcome is Outcome.REJECTED
+    else:
+        assert accept(encode(CLUSTER, decoded)) == decoded
+    with pytest.raises(MessageRefused):
+        decode_piece(body, CLUSTER, TO, MIB)
+
+
+@given(install_snapshots(), st.binary(max_size=100), st.lists(damages(), min_size=1, max_size=5))
+@settings(RELAXED, max_examples=120)
+def test_damaged_pieces_are_refused_or_make_sense(message: InstallSnapshot, data: bytes, accidents: list[Callable[[bytes], bytes]]) -> None:
+    """The same for a piece of a snapshot: what is taken ends within the whole, and its data are those that its checksum speaks of."""
+    body = encode_piece(CLUSTER, SnapshotPiece(message, 10_000, "0" * 64, 7, data))
+    for damage in accidents:
+        body = damage(body)
+    try:
+        piece = decode_piece(body, CLUSTER, TO, MIB)
+    except MessageRefused:
+        return
+    assert piece.offset + len(piece.data) <= piece.size
+    assert decode_piece(encode_piece(CLUSTER, piece), CLUSTER, TO, MIB) == piece
+
+
+@given(st.lists(messages, min_size=1, max_size=3), st.lists(damages(), max_size=3))
+@settings(RELAXED, max_examples=120)
+def test_every_frame_has_an_answer(batch: list[Message], accidents: list[Callable[[bytes], bytes]]) -> None:
+    """A transport answers any frame by a status that says what was wrong, or hands all of its messages on; it never fails."""
+    body = encode(CLUSTER, batch)
+    for damage in accidents:
+        body = damage(body)
+    handed: list[Message] = []
+
+    class Node:
+        """Takes what arrives."""
+
+        def receive(self, found: tuple[Message, ...]) -> None:
+            """See the port."""
+            handed.extend(found)
+
+    transport = HttpTransport(HttpServer("127.0.0.1:0"), TO, CLUSTER)
+    transport._handler = Node()  # type: ignore[assignment]  # no more is needed
+    status, reason = transport._receive(body)
+    assert (status in REFUSALS.values(), status == HTTPStatus.NO_CONTENT) == (bool(reason), bool(handed))
+    assert accidents or tuple(handed) == tuple(batch)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "head", [b"\x91", b"\x81\x01", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01"]
+)
+def test_what_claims_to_be_large_or_deep_is_refused_soon(head: bytes) -> None:
+    """Lists in lists, maps in maps and lengths beyond the body, at the top and in a message: refused, with no memory taken for what was claimed."""
+    whole = encode(CLUSTER, [HEARTBEAT])
+    for filling in (head * (MIB // len(head)), head + bytes(MIB - len(head)), head):
+        for body in (filling, whole[:-4] + filling[: MIB - len(whole)], whole[:1] + filling[: MIB - 1]):
+            tracemalloc.start()
+            with pytest.raises(MessageRefused):
+                accept(body)
+            with pytest.raises(MessageRefused):
+                decode_piece(body, CLUSTER, TO, MIB)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 20 * MIB
 
 
 @pytest.mark.parametrize(

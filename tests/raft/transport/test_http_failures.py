@@ -143,7 +143,7 @@ def test_each_append_has_a_request_of_its_own(raw_peer: Any, single: Any) -> Non
             transport.send((bulk("a", "b", 1), append("a", "b", 1), bulk("a", "b", 2), append("a", "b", 2), bulk("a", "b", 3)))
             await until(lambda: len(peer.requests) == 2, "two requests arrive")
             transport.send(tuple(control("a", "b", number) for number in range(5)))
-            await until(lambda: len(peer.requests) == 3, "a third arrives")
+            await until(lambda: len(peer.requests) >= 3, "a third arrives")
             assert peer.connections == 2
             assert all(request.startswith(b"POST /raft/v1/messages HTTP/1.1\r\nHost: " + peer.address.encode()) for request in peer.requests)
             await transport.stop()
