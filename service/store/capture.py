@@ -19,10 +19,12 @@ class FileCapture:
     one step (stepped, a copy starts over whenever the writer commits). Until then the write-ahead log can't start anew.
 
     :param path: the live state file.
+    :param check: compares all pages of that file with their sums, and raises when one is not what was written. SQLite copies whatever it finds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], object]) -> None:
         self._directory = path.parent
+        self._check = check
         self._connection: Connection | None = engine.open_reader(path)
         self._copy: Path | None = None
         self._connection.execute("BEGIN")
@@ -43,6 +45,7 @@ class FileCapture:
     def write(self, sink: Callable[[bytes], object]) -> None:
         """Copy to a temporary file once, verify that the copy holds what was promised, then hand it to ``sink`` piece by piece.
 
+        :raises StateDamaged: when a page of the state is not what was written; nothing was handed over.
         :raises StateUnreadable: when the copy failed or holds something else.
         """
         if self._copy is None:
@@ -63,6 +66,7 @@ class FileCapture:
     def _make_copy(self) -> Path:
         if self._connection is None:
             raise StateUnreadable("the capture is closed")
+        self._check()
         with tempfile.NamedTemporaryFile(prefix="capture-", suffix=".tmp", dir=self._directory, delete=False) as file:
             copy = Path(file.name)
         try:
@@ -74,9 +78,9 @@ class FileCapture:
                 found = tuple(target.execute(statements.META).fetchone()[:2])
             finally:
                 target.close()
-        except engine.DATABASE_ERROR as error:
+        except engine.DATABASE_ERRORS as error:
             files.remove(copy)
-            raise StateUnreadable(f"the state can't be copied to {copy}: {error}") from error
+            raise engine.failure(f"the state can't be copied to {copy}", error) from error
         if found != (self._index, self._term):
             files.remove(copy)
             raise StateUnreadable(f"the copy holds index and term {found}, not {(self._index, self._term)}")
@@ -116,7 +120,7 @@ def verify(path: Path, index: int, term: int, schema: list[tuple[str, ...]]) -> 
             found = connection.execute(statements.META).fetchone()
         finally:
             connection.close()
-    except engine.DATABASE_ERROR as error:
+    except engine.DATABASE_ERRORS as error:
         raise StateUnreadable(f"the snapshot is damaged: {error}") from error
     if found is None or tuple(found[:2]) != (index, term):
         raise StateUnreadable(f"the snapshot holds index and term {found and tuple(found[:2])}, announced were {(index, term)}")

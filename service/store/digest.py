@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from service.errors import StateUnreadable
 from service.store import engine, statements
 
 ROWS_A_STEP = 64
@@ -47,9 +46,9 @@ class Held:
         try:
             self._connection.execute("BEGIN")
             self.index, self.term = self._connection.execute(statements.META).fetchone()[:2]
-        except engine.DATABASE_ERROR as error:
+        except engine.DATABASE_ERRORS as error:
             self.close()
-            raise StateUnreadable(f"{path} can't be read: {error}") from error
+            raise engine.failure(f"{path} can't be read", error) from error
 
     def digest(self, go_on: Callable[[], bool] = lambda: True) -> Digest | None:
         """Read the whole of it.
@@ -60,8 +59,8 @@ class Held:
         """
         try:
             return digest(self._connection, go_on)
-        except engine.DATABASE_ERROR as error:
-            raise StateUnreadable(f"the state can't be read: {error}") from error
+        except engine.DATABASE_ERRORS as error:
+            raise engine.failure("the state can't be read", error) from error
 
     def close(self) -> None:
         """End the transaction. Idempotent."""

@@ -10,20 +10,30 @@ from urllib.parse import quote
 
 from pysqlite3 import dbapi2
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
 
-from service.errors import StateUnreadable
+from service.errors import StateDamaged, StateUnreadable
 from service.store.schema import APPLICATION_ID, FORMAT_VERSION, check_version, meta, metadata
+from service.store.wal import PAGE_BYTES
 
 SQLITE_MINIMUM = (3, 51, 3)
-DATABASE_ERROR = cast("type[Exception]", dbapi2.Error)
-"""What every failure of SQLite is an instance of."""
+DATABASE_ERRORS = cast("tuple[type[Exception], ...]", (dbapi2.Error, SQLAlchemyError, UnicodeDecodeError))
+"""What every failure of SQLite is an instance of. Damaged text, also in the message of an error, fails as it is decoded."""
 
 _BUSY_TIMEOUT_MS = 5_000
 _STATEMENTS_CACHED = 512
 _JOURNAL_BYTES_KEPT = 64 * 1024 * 1024
 
 _COMMON: dict[str, int | str] = {"synchronous": 1, "wal_autocheckpoint": 0, "busy_timeout": _BUSY_TIMEOUT_MS, "temp_store": 2}
-_WRITER: dict[str, int | str] = {"journal_mode": "wal", **_COMMON, "cache_size": -16_384, "journal_size_limit": _JOURNAL_BYTES_KEPT}
+_WRITER: dict[str, int | str] = {
+    "page_size": PAGE_BYTES,
+    "journal_mode": "wal",
+    **_COMMON,
+    "cache_size": -16_384,
+    "journal_size_limit": _JOURNAL_BYTES_KEPT,
+}
 _READER: dict[str, int | str] = {**_COMMON, "cache_size": -8_192, "query_only": 1}
 
 
@@ -69,8 +79,29 @@ def create(path: Path) -> None:
             connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT_VERSION}")
             driver_connection = cast("Connection", connection.connection.driver_connection)
             driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except DATABASE_ERROR as error:
+    except DATABASE_ERRORS as error:
         raise StateUnreadable(f"{path} can't be made: {error}") from error
+
+
+def complete(connection: Connection) -> None:
+    """Make the tables and indexes that a file of an earlier version lacks; the tables are as empty as they were there."""
+    present = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'index')")}
+    for table in metadata.sorted_tables:
+        if table.name not in present:
+            connection.execute(str(CreateTable(table).compile(dialect=sqlite.dialect())))
+        for index in table.indexes:
+            if index.name not in present:
+                connection.execute(str(CreateIndex(index).compile(dialect=sqlite.dialect())))
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a failure of SQLite says that the file is not what was written, rather than that something can't be done now."""
+    return isinstance(error, UnicodeDecodeError) or type(error) is dbapi2.DatabaseError  # subclasses stand for other reasons
+
+
+def failure(text: str, error: Exception) -> StateUnreadable:
+    """The error of ours for a failure of SQLite, or for an error of ours: damage stays damage."""
+    return (StateDamaged if isinstance(error, StateDamaged) or is_damage(error) else StateUnreadable)(f"{text}: {error}")
 
 
 def schema_text(connection: Connection) -> list[tuple[str, ...]]:
@@ -80,15 +111,15 @@ def schema_text(connection: Connection) -> list[tuple[str, ...]]:
 
 def _open(path: Path, mode: str, pragmas: dict[str, int | str], *, immutable: bool = False) -> Connection:
     if not path.exists():
-        raise StateUnreadable(f"{path} is missing")
+        raise StateDamaged(f"{path} is missing")
     try:
         pooled = _engine(path, mode, pragmas, immutable=immutable).raw_connection()
         connection = cast("Connection", pooled.driver_connection)
         pooled.detach()
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except DATABASE_ERROR as error:
-        raise StateUnreadable(f"{path} can't be opened: {error}") from error
+    except DATABASE_ERRORS as error:
+        raise failure(f"{path} can't be opened", error) from error
     try:
         check_version(str(path), application_id, version)
     except StateUnreadable:

@@ -4,18 +4,19 @@
 then CURRENT moves: a name that lives is never renamed over, because a write-ahead log beside it would be read as belonging to the new file.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.errors import StateUnreadable
+from service.errors import StateDamaged, StateUnreadable
 
 CURRENT = "CURRENT"
 _STATE_FILE = re.compile(r"state-([1-9][0-9]{0,17})\.db")
-_LEFTOVER = re.compile(r"(state-[0-9]+\.db(\.new)?|capture-[0-9a-z_]+\.tmp)(-wal|-shm|-journal)?|CURRENT\.new")
-_COMPANIONS = ("", "-wal", "-shm", "-journal")
+_LEFTOVER = re.compile(r"(state-[0-9]+\.db(\.new)?|capture-[0-9a-z_]+\.tmp)(-wal|-shm|-journal|-sums(\.new)?)?|CURRENT\.new")
+_COMPANIONS = ("", "-wal", "-shm", "-journal", "-sums")
 
 
 @contextmanager
@@ -35,6 +36,11 @@ def state_path(data_dir: Path, generation: int) -> Path:
     return data_dir / f"state-{generation}.db"
 
 
+def sums_path(state: Path) -> Path:
+    """Where the checksums of a state file's pages lie."""
+    return state.with_name(state.name + "-sums")
+
+
 def read_current(data_dir: Path) -> int | None:
     """The generation that CURRENT names, or None when there is no CURRENT.
 
@@ -48,7 +54,7 @@ def read_current(data_dir: Path) -> int | None:
         raise StateUnreadable(f"{data_dir / CURRENT} can't be read: {error.strerror}") from error
     match = _STATE_FILE.fullmatch(text)
     if match is None:
-        raise StateUnreadable(f"{data_dir / CURRENT} holds {text!r}, not the name of a state file such as state-1.db")
+        raise StateDamaged(f"{data_dir / CURRENT} holds {text!r}, not the name of a state file such as state-1.db")
     return int(match[1])
 
 
@@ -70,10 +76,16 @@ def publish(new: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes, or a directory's names, survive a power loss."""
+    """Make a file's bytes, or a directory's names, survive a power loss.
+
+    :raises OSError: EIO whatever the reason was, also for want of space: nobody knows what the disk holds then, so it is nothing to be waited out as
+        a full disk is (decision 12).
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(errno.EIO, f"the sync failed: {error.strerror}", str(path)) from error
     finally:
         os.close(descriptor)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from service.errors import StateUnreadable
 from service.store import engine
 from service.store.digest import Digest, digest
+from service.store.schema import UNSUMMED_VERSION
+from service.store.sums import PageSums
 
 _FINDINGS_MAX = 100
 
@@ -27,10 +29,11 @@ class StateReport:
     problems: list[str] = field(default_factory=list)
 
 
-def inspect_state(path: Path) -> StateReport:
+def inspect_state(path: Path, original: Path) -> StateReport:
     """Read and verify a whole file.
 
     :param path: a file that holds everything in itself: no write-ahead log lies beside it, and nobody writes it.
+    :param original: where it lies in the data directory, with its sums.
     """
     report = StateReport()
     try:
@@ -46,6 +49,19 @@ def inspect_state(path: Path) -> StateReport:
             report.digest = digest(connection)
     except StateUnreadable as error:
         report.problems.append(str(error))
-    except engine.DATABASE_ERROR as error:
+    except engine.DATABASE_ERRORS as error:
         report.problems.append(f"it can't be read: {error}")
+    if report.format_version != UNSUMMED_VERSION:
+        report.problems += _page_problems(original, report.digest)
     return report
+
+
+def _page_problems(path: Path, held: Digest | None) -> list[str]:
+    try:
+        with closing(PageSums(path)) as pages:
+            pages.check(mend=False)
+            if held is not None:
+                pages.check_index(held.index)
+    except StateUnreadable as error:
+        return [str(error)]
+    return []

@@ -5,23 +5,27 @@ node holds the directory's lock before this is opened.
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection
 
+import msgspec
+
 from raft.ports.machine import StateMachine
 from service.domain.commands import Command, decode
-from service.domain.results import WriteResult, encode
-from service.errors import StateUnreadable
-from service.store import capture, engine, files, statements
-from service.store.apply import kv
+from service.domain.results import Result, WriteResult, encode
+from service.errors import StateDamaged, StateUnreadable
+from service.store import capture, engine, files, session_rows, statements, sums, upgrade
+from service.store.apply import dispatch, kv
 from service.store.capture import FileCapture
-from service.store.changes import ChangeLog, Changes
+from service.store.changes import ChangeLog, Changes, Timer
 from service.store.digest import Digest, Held
+from service.store.sums import PageSums
 from service.store.transaction import Transaction
 
 FIRST_GENERATION = 1
+CHECKPOINT_ATTEMPTS = 3
 
 
 class KvMachine(StateMachine):
@@ -30,16 +34,19 @@ class KvMachine(StateMachine):
     :meth:`checkpoint`, :meth:`capture`, :meth:`hold` and :meth:`digest` have connections of their own and may also run beside :meth:`apply`.
 
     :param data_dir: the node's directory; the state is made there when there is none.
-    :raises StateUnreadable: when the state is damaged, foreign, newer, or CURRENT does not name it.
+    :param generation: the number of one that has to be made.
+    :raises StateDamaged: when a byte of the state is not what was written; every page is compared before anything is used.
+    :raises StateUnreadable: when the state is foreign, newer, or CURRENT does not name it.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, generation: int = FIRST_GENERATION) -> None:
         self._data_dir = data_dir
+        self._damage: StateDamaged | None
         self._changes = ChangeLog()
         self._checkpoint_lock = threading.Lock()
         self._index, self._term = 0, 0
         with files.explained(f"the state in {data_dir} can't be prepared"):
-            self._generation = _find_or_create(data_dir)
+            self._generation = _find_or_create(data_dir, generation)
             files.remove_leftovers(data_dir, self._generation)
         self._open()
         self._durable_index = 0
@@ -61,8 +68,9 @@ class KvMachine(StateMachine):
     def apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> Sequence[bytes]:
         """Apply entries in order; effects and applied index become visible together.
 
-        :returns: a :class:`service.domain.results.WriteResult` in bytes for each, empty for Raft's own entries.
+        :returns: one of :mod:`service.domain.results` in bytes for each, empty for Raft's own entries.
         :raises CommandInvalid: when an entry can't be understood; nothing of the batch was applied.
+        :raises StateDamaged: when SQLite finds the file damaged; nothing of the batch was applied.
         :raises ValueError: when the entries don't follow what was applied.
         """
         if not entries:
@@ -74,12 +82,23 @@ class KvMachine(StateMachine):
             results = _carry_out(transaction, entries, decoded)
             last_index, last_term, _ = entries[-1]
             transaction.commit(last_index, last_term)
+            if transaction.unmoved:
+                results = [_corrected(result, transaction.unmoved) for result in results]
+        except engine.DATABASE_ERRORS as error:
+            with suppress(*engine.DATABASE_ERRORS):
+                transaction.roll_back()
+            self._refuse_damage(error)
+            raise
         except BaseException:
             transaction.roll_back()
             raise
-        self._changes.add(transaction.keys, transaction.prefixes)
+        if transaction.replaced:
+            self._changes.add_replaced()
+        self._changes.add(transaction.keys, transaction.prefixes, transaction.tables)
+        if transaction.timers or transaction.sessions:
+            self._changes.add_sessions(transaction.sessions, transaction.timers)
         self._index, self._term = last_index, last_term
-        return results
+        return [b"" if result is None else encode(result) for result in results]
 
     def take_changes(self) -> Changes:
         """What became different since the last call; to be published now, for it can be read by others already.
@@ -89,23 +108,42 @@ class KvMachine(StateMachine):
         return self._changes.take(self._index)
 
     def checkpoint(self) -> int:
-        """Move the write-ahead log into the file and sync it.
+        """Move the write-ahead log into the file, sync it, and keep the sums of the pages that changed.
 
         Only a run that reports every frame as moved proves anything: under a reader that pins an old moment, SQLite reports success for a run that
-        copied little and synced nothing.
+        copied little and synced nothing. The moment of :attr:`_pin` is moved whole, so it tries again when an entry was applied in between.
 
         :returns: the index up to which effects are proven to survive a power loss; an earlier one when this run proved nothing new.
+        :raises StateDamaged: when SQLite finds the file damaged.
+        """
+        with self._checkpoint_lock, self._damage_noted():
+            self._move_log()
+            return min(self._durable_index, self._index)  # entries are in the file a moment before they count as applied
+
+    def check_some(self) -> bool:
+        """Compare the next mebibyte of the file with its sums, round and round; beside everything else.
+
+        :returns: whether this step ended a round.
+        :raises StateDamaged: when a page is not what was written, or anything else has found damage since the start.
+        """
+        with self._checkpoint_lock, self._damage_noted():
+            if self._damage is not None:
+                raise self._damage
+            return self._pages.check_some()
+
+    def check_all(self) -> None:
+        """Compare the whole file with its sums, from the first page on.
+
+        :raises StateDamaged: as :meth:`check_some`.
         """
         with self._checkpoint_lock:
-            index = self._index
-            busy, frames, moved = self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if not busy and frames == moved >= 0:
-                self._durable_index = index
-            return self._durable_index
+            self._pages.start_over()
+        while not self.check_some():
+            pass
 
     def capture(self) -> FileCapture:
-        """A picture of the present state; nothing is copied before it is written."""
-        return FileCapture(files.state_path(self._data_dir, self._generation))
+        """A picture of the present state; nothing is copied before it is written, and all pages are compared before that."""
+        return FileCapture(files.state_path(self._data_dir, self._generation), self.check_all)
 
     def restore(self, index: int, term: int, read: Callable[[int], bytes]) -> None:
         """Replace the whole state by a picture: written aside, verified, made the next generation, then made current.
@@ -122,12 +160,17 @@ class KvMachine(StateMachine):
             capture.verify(new, index, term, engine.schema_text(self._connection))
             with files.explained(f"the snapshot can't be written to {new}"):
                 files.publish(new, path)
+            sums.seal(path, index)
         finally:
             files.remove(new)
         with self._checkpoint_lock:
             self._switch(generation)
             self._durable_index = index
         self._changes.add_everything()
+
+    def timers(self) -> list[Timer]:
+        """All that end when their time is up. To be asked for when the machine is opened and after :meth:`restore`, which tells no single ones."""
+        return session_rows.timers(self._connection)
 
     def hold(self) -> Held:
         """The present state, held still for a digest; nothing is copied."""
@@ -146,8 +189,42 @@ class KvMachine(StateMachine):
 
     def close(self) -> None:
         """Release the files. The state may be opened again."""
-        self._checkpointer.close()
-        self._connection.close()
+        with self._checkpoint_lock:
+            moved = False
+            with suppress(StateUnreadable, *engine.DATABASE_ERRORS):
+                moved = self._move_log()
+            self._release(moved=moved)
+
+    def _move_log(self) -> bool:
+        """Move the present moment into the file, with its sums.
+
+        :returns: whether nothing is left of it in the log.
+        """
+        for _ in range(CHECKPOINT_ATTEMPTS):
+            self._pin.execute("BEGIN")
+            try:
+                index = _position(self._pin)[0]
+                salts = self._pages.salts()
+                busy, frames, moved = self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if not busy and frames == moved >= 0 and salts == self._pages.salts():
+                    self._pages.note(salts, frames, index)
+                    self._durable_index = index
+                    return True
+            finally:
+                self._pin.execute("COMMIT")
+        return False
+
+    def _release(self, *, moved: bool) -> None:
+        """Close everything.
+
+        :param moved: nothing is left in the log. Otherwise it has to stay: SQLite would move the rest as its last connection closes, and nobody would
+            sum that; so the last one is one that can't write.
+        """
+        connections = [self._checkpointer, self._connection]
+        connections.insert(0 if moved else 2, self._pin)
+        for connection in connections:
+            connection.close()
+        self._pages.close()
 
     def _switch(self, generation: int) -> None:
         """Make another generation the current one. A failure closes the machine: nobody could say any more which file is the state."""
@@ -155,10 +232,10 @@ class KvMachine(StateMachine):
         try:
             with files.explained(f"{self._data_dir / files.CURRENT} can't be moved to generation {generation}"):
                 files.write_current(self._data_dir, generation)
-            with suppress(engine.DATABASE_ERROR):  # on a full disk readers learn of it from the agent alone
+            with suppress(*engine.DATABASE_ERRORS):  # on a full disk readers learn of it from the agent alone
                 self._connection.execute(statements.SUPERSEDE, (generation,))
         finally:
-            self.close()
+            self._release(moved=False)
         self._generation = generation
         self._open()
         with suppress(OSError):  # what stays is removed at the next start
@@ -166,17 +243,43 @@ class KvMachine(StateMachine):
 
     def _open(self) -> None:
         path = files.state_path(self._data_dir, self._generation)
-        self._connection: Connection = engine.open_writer(path)
-        self._checkpointer: Connection = engine.open_writer(path)
+        upgrade.upgrade(path)
+        with ExitStack() as opened:
+            self._pages = opened.enter_context(closing(PageSums(path)))
+            self._pages.check()
+            self._pin: Connection = opened.enter_context(closing(engine.open_reader(path)))  # the last to be closed when this fails
+            self._connection: Connection = opened.enter_context(closing(engine.open_writer(path)))
+            self._checkpointer: Connection = opened.enter_context(closing(engine.open_writer(path)))
+            try:
+                position = _position(self._connection)
+                self._pages.check_index(position[0])
+                upgrade.finish(self._connection)
+                engine.complete(self._connection)
+            except engine.DATABASE_ERRORS as error:
+                raise engine.failure(f"{path} can't be read", error) from error
+            opened.pop_all()
+        self._index, self._term = position
+        self._damage = None
+
+    @contextmanager
+    def _damage_noted(self) -> Iterator[None]:
+        """Keep the first damage that is found, for :meth:`check_some`.
+
+        :raises StateDamaged: also in place of what SQLite raises about a damaged file.
+        """
         try:
-            found = self._connection.execute(statements.META).fetchone()
-        except engine.DATABASE_ERROR as error:
-            self.close()
-            raise StateUnreadable(f"{path} can't be read: {error}") from error
-        if found is None:
-            self.close()
-            raise StateUnreadable(f"{path} does not say which entries it holds: it was never completed")
-        self._index, self._term = found[:2]
+            yield
+        except StateDamaged as error:
+            self._damage = self._damage or error
+            raise
+        except engine.DATABASE_ERRORS as error:
+            self._refuse_damage(error)
+            raise
+
+    def _refuse_damage(self, error: Exception) -> None:
+        if engine.is_damage(error):
+            self._damage = StateDamaged(f"{files.state_path(self._data_dir, self._generation)} is damaged: {error}")
+            raise self._damage from error
 
     def _check_order(self, entries: Sequence[tuple[int, int, bytes | None]]) -> None:
         expected = self._index
@@ -188,41 +291,57 @@ class KvMachine(StateMachine):
 
 def _carry_out(
     transaction: Transaction, entries: Sequence[tuple[int, int, bytes | None]], decoded: Sequence[tuple[int, Command] | None]
-) -> list[bytes]:
+) -> list[Result | None]:
     transaction.look_up(kv.conditional_keys(item[1] for item in decoded if item is not None))
-    results = []
+    results: list[Result | None] = []
     for (index, _, _), item in zip(entries, decoded, strict=True):
         if item is None:
-            results.append(b"")
+            results.append(None)
             continue
         stamp_ms, command = item
-        results.append(encode(WriteResult(kv.apply(transaction, index, stamp_ms, command), index)))
+        results.append(dispatch.apply(transaction, index, stamp_ms, command))
     return results
 
 
-def _find_or_create(data_dir: Path) -> int:
+def _corrected(result: Result | None, unmoved: Mapping[int, int]) -> Result | None:
+    """The result of a put that changed nothing names the ModifyIndex that its key has kept."""
+    if not isinstance(result, WriteResult) or result.modify_index != result.index or result.index not in unmoved:
+        return result
+    return msgspec.structs.replace(result, modify_index=unmoved[result.index])
+
+
+def _position(connection: Connection) -> tuple[int, int]:
+    """Index and term of the last entry whose effects the connection sees."""
+    found = connection.execute(statements.META).fetchone()
+    if found is None:
+        raise StateUnreadable("the state does not say which entries it holds: it was never completed")
+    return found[0], found[1]
+
+
+def _find_or_create(data_dir: Path, first: int) -> int:
     generation = files.read_current(data_dir)
     if generation is not None:
         return generation
     for candidate in files.generations(data_dir):
         _refuse_to_forget(files.state_path(data_dir, candidate))
-    path = files.state_path(data_dir, FIRST_GENERATION)
+    path = files.state_path(data_dir, first)
     new = path.with_name(path.name + ".new")
     files.remove(new)
     engine.create(new)
     files.publish(new, path)
-    files.write_current(data_dir, FIRST_GENERATION)
-    return FIRST_GENERATION
+    sums.seal(path, 0)
+    files.write_current(data_dir, first)
+    return first
 
 
 def _refuse_to_forget(path: Path) -> None:
     """A state file without CURRENT is either what a first start left that was interrupted, empty, or somebody's data."""
-    connection = engine.open_writer(path)
+    connection = engine.open_reader(path)  # a writer would move the write-ahead log into the file as it closes
     try:
         found = connection.execute(statements.META).fetchone()
-    except engine.DATABASE_ERROR as error:
-        raise StateUnreadable(f"{path} can't be read: {error}") from error
+    except engine.DATABASE_ERRORS as error:
+        raise engine.failure(f"{path} can't be read", error) from error
     finally:
         connection.close()
     if found is None or found[0]:
-        raise StateUnreadable(f"{path} holds applied entries, but {path.parent / files.CURRENT} is missing: write the file's name into it")
+        raise StateDamaged(f"{path} holds applied entries, but {path.parent / files.CURRENT} is missing: write the file's name into it")

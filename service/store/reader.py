@@ -8,7 +8,7 @@ and later reads would be older than acknowledged writes. Everything else may be 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,27 +17,19 @@ from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
+from service.domain.commands import TxnOperation
+from service.domain.entries import Row, Session
 from service.domain.keys import after_folded, fold, upper_bound
+from service.domain.txn import Outcome, evaluate
 from service.errors import StateUnreadable
-from service.store import engine, files, statements
+from service.store import engine, files, session_rows, statements
 from service.store.schema import to_unsigned
+from service.store.txn_reads import Moment
 
 _ROWS_A_PAGE = 512
 _KEPT_CONNECTIONS_MAX = 4
 
 Result = TypeVar("Result")
-
-
-class Row(NamedTuple):
-    """One key. ``flags`` is unsigned; ``session`` is None unless the key is locked."""
-
-    key: bytes
-    value: bytes
-    flags: int
-    lock_index: int
-    session: str | None
-    create_index: int
-    modify_index: int
 
 
 _row_of = partial(tuple.__new__, Row)
@@ -73,6 +65,14 @@ class Keys(NamedTuple):
     applied: int
 
 
+class Sessions(NamedTuple):
+    """Sessions in the order of their ids; ``index`` is the highest at which any was created or destroyed, at least 1."""
+
+    sessions: list[Session]
+    index: int  # type: ignore[assignment]  # the field's word; tuple.index is of no use here
+    applied: int
+
+
 class Totals(NamedTuple):
     """For metrics: how many keys there are, and how many bytes the file and its write-ahead log take."""
 
@@ -83,6 +83,9 @@ class Totals(NamedTuple):
 
 class _Superseded(Exception):
     """The file that was read has a successor."""
+
+
+_FAILURES: tuple[type[Exception], ...] = (_Superseded, StateUnreadable, *engine.DATABASE_ERRORS)
 
 
 class _Connections:
@@ -145,7 +148,7 @@ class Reader:
         if connections is not None:
             try:
                 row = connections.point.execute(statements.POINT_READ, (key,)).fetchone()
-            except engine.DATABASE_ERROR:
+            except engine.DATABASE_ERRORS:
                 row = None
             if row is not None and row[2] == 0:
                 return _found(row)
@@ -168,6 +171,30 @@ class Reader:
         :raises StateUnreadable: when the state can't be opened or read.
         """
         return self._retry(self._connections, lambda opened: _keys(opened, prefix, separator, monotonic() + seconds_max))
+
+    def sessions(self, id_: str | None = None, node: str | None = None) -> Sessions:
+        """All sessions, that with an id, or those of a node.
+
+        :raises StateUnreadable: when the state can't be opened or read.
+        """
+        return self._retry(self._connections, partial(_sessions, id_, node))
+
+    def transaction(self, operations: Sequence[TxnOperation]) -> tuple[Outcome, int]:
+        """Evaluate operations that only read, at one moment.
+
+        :returns: what they found, and the index of the last entry that they know of.
+        :raises StateUnreadable: when the state can't be opened or read.
+        """
+        return self._retry(self._connections, partial(_transaction, operations))
+
+    def tables(self, read: Callable[[Connection], Result]) -> tuple[Result, int]:
+        """Read something other than keys, at one moment.
+
+        :param read: is given a connection in a read transaction.
+        :returns: what it returned, and the index of the last entry that it could see.
+        :raises StateUnreadable: when the state can't be opened or read.
+        """
+        return self._retry(self._connections, partial(_read_tables, read))
 
     def totals(self) -> Totals:
         """How much there is. Counting visits every key: call it seldom, from a thread."""
@@ -210,9 +237,9 @@ class Reader:
             opened = connections or self._replace(None)
             try:
                 return read(opened)
-            except (_Superseded, StateUnreadable, engine.DATABASE_ERROR) as error:
+            except _FAILURES as error:
                 if opened.generation == failed:
-                    raise StateUnreadable(f"the state in {self._data_dir} can't be read: {error}") from error
+                    raise engine.failure(f"the state in {self._data_dir} can't be read", error) from error
             failed = opened.generation
             connections = self._replace(opened)
 
@@ -238,10 +265,10 @@ def _open_current(data_dir: Path) -> _Connections:
         try:
             opened = _Connections(files.state_path(data_dir, generation), generation)
             opened.point.execute(statements.META).fetchone()
-        except (StateUnreadable, engine.DATABASE_ERROR) as error:
+        except _FAILURES as error:
             failed, generation = generation, files.read_current(data_dir)
             if generation == failed:
-                raise StateUnreadable(f"the state in {data_dir} can't be read: {error}") from error
+                raise engine.failure(f"the state in {data_dir} can't be read", error) from error
         else:
             return opened
     raise StateUnreadable(f"there is no state in {data_dir} yet: {files.CURRENT} is missing")
@@ -302,6 +329,30 @@ def _folded(connection: Connection, prefix: bytes, separator: bytes, deadline: f
         start = after_folded(page[-1][0], names[-1]) if len(page) == _ROWS_A_PAGE else None
         _check_deadline(deadline)
     return names
+
+
+def _sessions(id_: str | None, node: str | None, opened: _Connections) -> Sessions:
+    with opened.borrow() as connection:
+        applied, _ = _position(opened, connection)
+        index = session_rows.table_index(connection)
+        if id_ is None:
+            found = session_rows.find_all(connection, node)
+        else:
+            one = session_rows.find(connection, id_)
+            found = [] if one is None else [one]
+    return Sessions(found, index, applied)
+
+
+def _transaction(operations: Sequence[TxnOperation], opened: _Connections) -> tuple[Outcome, int]:
+    with opened.borrow() as connection:
+        applied, _ = _position(opened, connection)
+        return evaluate(Moment(connection), 0, operations), applied
+
+
+def _read_tables(read: Callable[[Connection], Result], opened: _Connections) -> tuple[Result, int]:
+    with opened.borrow() as connection:
+        applied, _ = _position(opened, connection)
+        return read(connection), applied
 
 
 def _totals(opened: _Connections) -> Totals:

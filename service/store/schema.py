@@ -23,18 +23,21 @@ and applied index move together, and the interpreter lock is handed over once in
 index of its log entry, so a row's ModifyIndex *is* the applied index at that moment, and everything behind the last effective entry of
 the statement had no effect.
 
-Page checksums are left out: SQLite has none of its own, and a column for them can be added later.
+SQLite keeps no checksums; those of a file's pages lie beside it (:mod:`service.store.sums`).
 """
 
-from sqlalchemy import DDL, CheckConstraint, Column, Integer, LargeBinary, MetaData, Table, Text, event
+from sqlalchemy import DDL, CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint, event
 
 from service.errors import StateUnreadable
 
 APPLICATION_ID = 0x6B766F72
 """The letters ``kvor``, in the header of every state file."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The format these tables are; a file of a higher one is refused."""
+
+UNSUMMED_VERSION = 1
+"""The same tables before their pages had sums; the writer verifies such a file and gives it some (:mod:`service.store.upgrade`)."""
 
 metadata = MetaData()
 
@@ -61,6 +64,53 @@ tombstones = Table(
     sqlite_strict=True,
 )
 
+events = Table(
+    "events",
+    metadata,
+    Column("ltime", Integer, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("name", LargeBinary, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("node_filter", LargeBinary, nullable=False),
+    Column("service_filter", LargeBinary, nullable=False),
+    Column("tag_filter", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("voter", Integer, nullable=False),
+    Column("alive", Integer, nullable=False),
+    Column("create_index", Integer, nullable=False),
+    Column("modify_index", Integer, nullable=False),
+    Column("check_index", Integer, nullable=False),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+autopilot = Table(
+    "autopilot",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+    Column("configuration", LargeBinary, nullable=False),  # service.domain.commands.AutopilotConfiguration in msgpack
+    Column("create_index", Integer, nullable=False),
+    Column("modify_index", Integer, nullable=False),
+    sqlite_strict=True,
+)
+
+table_indexes = Table(
+    "table_indexes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("modify_index", Integer, nullable=False),  # of the last change of anything in what the name stands for, deletions too
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
 meta = Table(
     "meta",
     metadata,
@@ -69,6 +119,90 @@ meta = Table(
     Column("applied_term", Integer, nullable=False),
     Column("kv_index", Integer, nullable=False),  # the highest index of any effective change of a key
     Column("superseded_by", Integer, nullable=False),  # the generation that took this file's place; 0 while it is the live one
+    sqlite_strict=True,
+)
+
+kv_sessions = Index("kv_sessions", kv.c.session.collate("NOCASE"), sqlite_where=kv.c.session.is_not(None))
+"""Finds the keys that a session holds. A key that nobody holds is not in it, so a plain put does not touch it."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", LargeBinary, nullable=False),  # whatever the client sent, in UTF-8
+    Column("node", Text, nullable=False),
+    Column("lock_delay_ns", Integer, nullable=False),
+    Column("behavior", Text, nullable=False),
+    Column("ttl", Text, nullable=False),  # as the client wrote it
+    Column("ttl_ns", Integer, nullable=False),  # 0 for none
+    Column("checks", LargeBinary, nullable=False),  # msgpack: those of the node, those of services
+    Column("create_index", Integer, nullable=False),
+    Column("renewed_index", Integer, nullable=False),  # the entry of the last renewal, or of the creation
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+lock_delays = Table(
+    "lock_delays",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("since_index", Integer, nullable=False),  # the entry by which the lock was lost
+    Column("duration_ns", Integer, nullable=False),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+restoring = Table(
+    "restoring",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+    Column("restore", Text, nullable=False),  # whose parts are laid aside; empty when none are
+    Column("parts", Integer, nullable=False),
+    Column("touched_at_ms", Integer, nullable=False),  # the leader's clock, since 1970
+    Column("committed", Text, nullable=False),  # the restore that was committed last
+    sqlite_strict=True,
+)
+
+restoring_kv = Table(
+    "restoring_kv",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    *(Column(column.name, column.type, nullable=column.nullable) for column in kv.columns if column is not kv.c.key),
+    sqlite_strict=True,
+)
+"""Keys of an archive that are laid aside, in the columns of ``kv``."""
+
+restoring_records = Table(
+    "restoring_records",
+    metadata,
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("first_index", Integer, primary_key=True),  # the entry by which it was carried out
+    Column("id", Text, nullable=False, unique=True),  # the client's key
+    Column("digest", LargeBinary, nullable=False),  # of what was asked
+    Column("result", LargeBinary, nullable=False),  # service.domain.results
+    Column("memo", LargeBinary, nullable=False),
+    Column("end_bytes", Integer, nullable=False),  # what had been kept up to and with this row
+    sqlite_strict=True,
+)
+
+acl_records = Table(
+    "acl_records",
+    metadata,
+    Column("id", Text, primary_key=True),  # with the kind before it
+    Column("kind", Text, nullable=False),
+    Column("name", LargeBinary, nullable=False),  # by which it is found besides: of a token the hash of its secret
+    Column("expires_ms", Integer, nullable=False),  # since 1970, rounded up; 0 for never
+    Column("record", LargeBinary, nullable=False),  # service.domain.acl.records in msgpack
+    UniqueConstraint("kind", "name"),
+    sqlite_with_rowid=False,
     sqlite_strict=True,
 )
 

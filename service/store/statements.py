@@ -9,7 +9,22 @@ from sqlalchemy import BindParameter, ClauseElement, Table, bindparam, literal_c
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
-from service.store.schema import kv, meta, tombstones
+from service.store.schema import (
+    acl_records,
+    autopilot,
+    events,
+    kv,
+    lock_delays,
+    meta,
+    requests,
+    restoring,
+    restoring_kv,
+    restoring_records,
+    servers,
+    sessions,
+    table_indexes,
+    tombstones,
+)
 
 _dialect = sqlite.dialect(paramstyle="qmark")
 
@@ -58,9 +73,18 @@ def modify_indexes(keys: int) -> str:
 
 
 @cache
-def changed_since(keys: int) -> str:
-    """Which of the given keys have a ModifyIndex at or above the first parameter."""
-    return f"SELECT key FROM kv WHERE modify_index >= ? AND key IN ({', '.join('?' * keys)})"  # noqa: S608  # placeholders only
+def compared_rows(keys: int) -> str:
+    """One row, one text: each key that exists, joined by commas, as ``position:flags:LockIndex:session:CreateIndex:ModifyIndex:same``.
+
+    The parameters are pairs of a key and a value (or NULL); ``same`` tells whether the key has that value. A session holds neither ``:`` nor ``,``.
+    """
+    wanted = ", ".join(f"({position}, ?, ?)" for position in range(keys))
+    fields = ("position", "flags", "lock_index", "coalesce(session, '')", "create_index", "modify_index", "(kv.value IS wanted.value)")
+    row = " || ':' || ".join(fields)
+    return (
+        f"WITH wanted (position, key, value) AS (VALUES {wanted}) "  # noqa: S608  # numbers of ours and placeholders
+        f"SELECT group_concat({row}) FROM wanted CROSS JOIN kv ON kv.key = wanted.key"
+    )
 
 
 POINT_READ = _text(
@@ -89,12 +113,28 @@ SUPERSEDE = "UPDATE meta SET superseded_by = ? WHERE id = 1"
 
 def _digest_step(table: Table, condition: str) -> str:
     """How many rows, the last key, and the rows as one text in the order of the keys; numbers and text quoted as SQLite does it."""
+    key = "key" if "key" in table.columns else table.primary_key.columns[0].name
     row = " || ',' || ".join(f"quote({column.name})" for column in table.columns)
-    rows = f"SELECT * FROM {table.name} {condition} ORDER BY key LIMIT ?"  # noqa: S608  # text of ours
-    return f"SELECT count(*), max(key), CAST(group_concat({row}, x'0a' ORDER BY key) AS BLOB) FROM ({rows})"  # noqa: S608  # text of ours
+    rows = f"SELECT * FROM {table.name} {condition.format(key=key)} ORDER BY {key} LIMIT ?"  # noqa: S608  # text of ours
+    return f"SELECT count(*), max({key}), CAST(group_concat({row}, x'0a' ORDER BY {key}) AS BLOB) FROM ({rows})"  # noqa: S608  # text of ours
 
 
-DIGESTED = tuple((_digest_step(table, ""), _digest_step(table, "WHERE key > ?")) for table in (kv, tombstones))
+_REPLICATED = (
+    kv,
+    tombstones,
+    events,
+    servers,
+    autopilot,
+    table_indexes,
+    sessions,
+    lock_delays,
+    restoring,
+    restoring_kv,
+    restoring_records,
+    requests,
+    acl_records,
+)
+DIGESTED = tuple((_digest_step(table, ""), _digest_step(table, "WHERE {key} > ?")) for table in _REPLICATED)
 """Everything that was replicated, in an order that does not depend on how it came about: for each table the first step, and one that goes on."""
 
 DELETE = "DELETE FROM kv WHERE key = ?"
@@ -118,10 +158,26 @@ def bury_range(bounded: bool) -> str:
     )
 
 
+_ROW_COLUMNS = "key, value, flags, lock_index, session, create_index, modify_index"
+ROW = f"SELECT {_ROW_COLUMNS} FROM kv WHERE key = ?"  # noqa: S608  # text of ours
+"""One key, in the order of :class:`service.domain.entries.Row`."""
+VALUE = "SELECT value FROM kv WHERE key = ?"
+PUT_LOCK = (
+    "INSERT INTO kv (key, flags, lock_index, session, create_index, modify_index, value) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET flags = excluded.flags, lock_index = excluded.lock_index, session = excluded.session,"
+    " modify_index = excluded.modify_index, value = excluded.value"
+)
+"""Every column of a key, in the order of :class:`service.domain.entries.Row` but for the value, which comes last. CreateIndex stays."""
+
+
+def bytes_in_range(bounded: bool) -> str:
+    """How long the keys and values of a range are together; values are not read for that."""
+    return f"SELECT coalesce(sum(length(key) + length(value)), 0) FROM kv WHERE {_range(bounded)}"  # noqa: S608  # text of ours
+
+
 def rows_in_range(bounded: bool) -> str:
-    """Whole rows, in byte order, in the order of :class:`service.store.reader.Row`."""
-    columns = "key, value, flags, lock_index, session, create_index, modify_index"
-    return f"SELECT {columns} FROM kv WHERE {_range(bounded)} ORDER BY key"  # noqa: S608 - the names are ours
+    """Whole rows, in byte order, in the order of :class:`service.domain.entries.Row`."""
+    return f"SELECT {_ROW_COLUMNS} FROM kv WHERE {_range(bounded)} ORDER BY key"  # noqa: S608 - the names are ours
 
 
 def keys_in_range(bounded: bool) -> str:

@@ -1,9 +1,10 @@
-"""What each command does to the keys: rules over a small view of the state, without SQL and without a clock."""
+"""What each command does to single keys and to prefixes: rules over a small view of the state, without SQL and without a clock."""
 
-from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from collections.abc import Iterable
+from typing import Protocol, TypeGuard
 
-from service.domain.commands import CheckState, Command, KvDelete, KvDeleteTree, KvPut, ReapTombstones
+from service.domain.commands import CheckState, Command, KvConditional, KvDelete, KvDeleteTree, KvPut, ReapTombstones
+from service.domain.results import WriteResult
 
 
 class View(Protocol):
@@ -32,24 +33,27 @@ class View(Protocol):
         ...
 
 
-def put(view: View, index: int, _stamp_ms: int, command: KvPut) -> bool:
-    """Set a key unless its condition fails: 0 wants the key absent, another number wants that ModifyIndex."""
-    if command.cas is not None and view.modify_index(command.key) != command.cas:
-        return False
+def put(view: View, index: int, _stamp_ms: int, command: KvPut) -> WriteResult:
+    """Set a key unless its condition fails: 0 wants the key absent, another number wants that ModifyIndex.
+
+    The result takes for granted that something changes; whoever writes the rows knows when nothing did.
+    """
+    if command.cas is not None and (found := view.modify_index(command.key)) != command.cas:
+        return WriteResult(ok=False, index=index, modify_index=found)
     view.put(index, command.key, command.value, command.flags)
-    return True
+    return WriteResult(ok=True, index=index, modify_index=index)
 
 
-def delete(view: View, index: int, stamp_ms: int, command: KvDelete) -> bool:
+def delete(view: View, index: int, stamp_ms: int, command: KvDelete) -> WriteResult:
     """Delete a key unless its condition fails. A missing key counts as deleted whatever the condition; 0 never deletes one that exists."""
     if command.cas is not None:
         found = view.modify_index(command.key)
         if found == 0:
-            return True
+            return WriteResult(ok=True, index=index)
         if found != command.cas:
-            return False
+            return WriteResult(ok=False, index=index, modify_index=found)
     view.delete(index, stamp_ms, command.key)
-    return True
+    return WriteResult(ok=True, index=index)
 
 
 def delete_tree(view: View, index: int, stamp_ms: int, command: KvDeleteTree) -> bool:
@@ -69,23 +73,10 @@ def check_state(_view: View, _index: int, _stamp_ms: int, _command: CheckState) 
     return True
 
 
-_Handler = Callable[[View, int, int, Command], bool]
-_HANDLERS = cast(
-    "dict[type[Command], _Handler]",
-    {KvPut: put, KvDelete: delete, KvDeleteTree: delete_tree, ReapTombstones: reap_tombstones, CheckState: check_state},
-)
-
-
-def apply(view: View, index: int, stamp_ms: int, command: Command) -> bool:
-    """Carry out one command.
-
-    :param index: of its log entry.
-    :param stamp_ms: the leader's clock when it appended the entry.
-    :returns: False when a condition did not hold; nothing was changed then.
-    """
-    return _HANDLERS[type(command)](view, index, stamp_ms, command)
-
-
 def conditional_keys(commands: Iterable[Command]) -> list[bytes]:
     """The keys whose ModifyIndex decides about one of the commands, each once, in order."""
-    return list(dict.fromkeys(command.key for command in commands if isinstance(command, KvPut | KvDelete) and command.cas is not None))
+    return list(dict.fromkeys(command.key for command in commands if _is_conditional(command)))
+
+
+def _is_conditional(command: Command) -> TypeGuard[KvPut | KvDelete | KvConditional]:
+    return isinstance(command, KvConditional) or (isinstance(command, KvPut | KvDelete) and command.cas is not None)
