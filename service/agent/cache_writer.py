@@ -40,11 +40,12 @@ class CacheWriter:
     """The writing end of the cache.
 
     :param cluster_id: of the cluster, once it was formed.
+    :ivar ttl_ms: how long an entry may be served, in milliseconds; from the next batch on when it is set.
     """
 
     def __init__(self, settings: Settings, cluster_id: str) -> None:
         self._space = namespace(cluster_id)
-        self._ttl_ms = settings.cache_ttl_seconds * MILLISECONDS
+        self.ttl_ms = settings.cache_ttl_seconds * MILLISECONDS
         self._reader = Reader(settings.data_dir)
         timeout_seconds = PATIENCE * settings.cache_timeout_ms / MILLISECONDS
         self._links = Links(settings.redis_url, timeout_seconds, 1, pause_seconds_max=RETRY_SECONDS)
@@ -73,6 +74,10 @@ class CacheWriter:
         else:
             self._doubtful = True
         self._due.set()
+
+    def configure(self, settings: Settings) -> None:
+        """Other settings are in force."""
+        self.ttl_ms = settings.cache_ttl_seconds * MILLISECONDS
 
     def stop(self, timeout_seconds: float = 0.5) -> None:
         """Write what waits, as far as the time allows. Blocks."""
@@ -127,10 +132,10 @@ class CacheWriter:
 
     def _round_trips(self, link: Link, keys: Sequence[bytes], stamp_ms: int) -> Iterator[list[Command]]:
         commands: list[Command] = []
-        size = 0
+        size, ttl_ms = 0, self.ttl_ms
         for key in keys:
             found = self._reader.get(key)
-            command = link.put_command(self._space, key, Entry(found.row and found.row[1:], found.index, found.applied, stamp_ms), self._ttl_ms)
+            command = link.put_command(self._space, key, Entry(found.row and found.row[1:], found.index, found.applied, stamp_ms), ttl_ms)
             if command is None:
                 # Too old to be stored: then what it should replace must not be served either.
                 self._doubtful = True

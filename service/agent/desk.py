@@ -8,13 +8,17 @@ from typing import Any
 from raft.errors import NotLeader, Outcome, RaftError
 from raft.runtime.server import RaftServer
 from service.agent.machine import ObservedMachine
+from service.agent.monitors import Monitors
 from service.ipc import membership, protocol
 from service.ipc.server import Worker
+from service.reloading import reloadable_values
+from service.settings import Settings
 
 STATE_SECONDS = 0.1
 NO_LEADER = "no-leader"
 NOT_HERE = 503
 AskMembers = Callable[[bytes], Awaitable[membership.Reply]]
+Reload = Callable[[], Awaitable[tuple[str, ...]]]
 
 
 async def _not_formed(_operation: bytes) -> membership.Reply:
@@ -28,7 +32,9 @@ class Desk:
     :param describe: the fields of :class:`service.ipc.report.NodeReport`.
     :param reason: why the node is not ready; empty when it is.
     :param patience: seconds that a request waits for a cluster that is not formed yet.
+    :ivar suspect: told when a worker could not read the state.
     :ivar check: asks every member for the digest of its state at an index; see :class:`service.agent.checks.Checks`.
+    :ivar reload: reads the settings again; see :class:`service.agent.reloading.Reloading`.
     """
 
     def __init__(self, machine: ObservedMachine, describe: Callable[[], dict[str, Any]], reason: Callable[[], str], patience: float) -> None:
@@ -40,11 +46,22 @@ class Desk:
         self._server: RaftServer | None = None
         self._ask_members: AskMembers = _not_formed
         self.check: Callable[[int], Awaitable[dict[str, Any]]] = _no_check
+        self.suspect: Callable[[], None] = lambda: None
+        self.reload: Reload = _no_reload
+        self._configured: protocol.Configured | None = None
         self._started = asyncio.Event()
         self._waiting: set[asyncio.Task[None]] = set()
         self._quitting = False
         self._contact = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._monitors = Monitors()
+
+    def configure(self, settings: Settings) -> None:
+        """Other settings are in force: use them, and tell every worker, also those that come later."""
+        self._patience = settings.raft_proposal_timeout_ms / 1000
+        self._configured = protocol.Configured(reloadable_values(settings))
+        for worker in self._workers:
+            worker.send(self._configured)
 
     def open(self) -> None:
         """Begin to tell workers how the node is."""
@@ -75,6 +92,7 @@ class Desk:
 
     def close(self) -> None:
         """Stop telling."""
+        self._monitors.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._waiting:
@@ -83,11 +101,14 @@ class Desk:
     def greet(self, worker: Worker) -> None:
         """See :class:`service.ipc.server.Desk`."""
         self._workers.add(worker)
+        if self._configured is not None:
+            worker.send(self._configured)
         worker.send(self._state())
 
     def leave(self, worker: Worker) -> None:
         """See :class:`service.ipc.server.Desk`."""
         self._workers.discard(worker)
+        self._monitors.want(worker, 0)
 
     def handle(self, worker: Worker, message: protocol.FromWorker) -> None:
         """See :class:`service.ipc.server.Desk`."""
@@ -104,6 +125,12 @@ class Desk:
                 self._keep(self._answer_members(worker, id_, operation))
             case protocol.AskCheck(id_, index):
                 self._check(worker, id_, index)
+            case protocol.Monitor(level):
+                self._monitors.want(worker, level)
+            case protocol.Suspect():
+                self.suspect()
+            case protocol.AskReload(id_):
+                self._keep(self._reload(worker, id_))
             case protocol.Watch(id_, on):
                 worker.watching = on
                 worker.send(protocol.BarrierPassed(id_, self._machine.store.applied_index, self._machine.store.generation))
@@ -115,11 +142,11 @@ class Desk:
         changes = self._machine.changes
         while changes:
             changed = changes.popleft()
-            if not (changed.keys or changed.prefixes or changed.everything):
+            if changed.nothing:
                 continue
             for worker in self._workers:
                 if worker.watching:
-                    worker.send(protocol.Changed(changed.index, changed.keys, changed.prefixes, changed.everything))
+                    worker.send(protocol.Changed(*changed[:6]))
             if changed.everything:
                 self.tell_state()
 
@@ -180,6 +207,9 @@ class Desk:
             answer = answer | {"detail": self._reason() or answer["detail"]}
         worker.send(protocol.Members(id_, status, membership.encode(answer)))
 
+    async def _reload(self, worker: Worker, id_: int) -> None:
+        worker.send(protocol.Reloaded(id_, list(await self.reload())))
+
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._waiting.add(task)
@@ -203,6 +233,11 @@ class Desk:
 async def _no_check(_index: int) -> dict[str, Any]:
     """The answer of a node that does not take part."""
     raise NotLeader
+
+
+async def _no_reload() -> tuple[str, ...]:
+    """The answer of a node whose settings nobody keeps."""
+    return ("this node can't read its settings again",)
 
 
 def _kind(error: RaftError) -> str:

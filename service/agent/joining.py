@@ -53,7 +53,7 @@ class Joining:
     def __init__(self, identity: Identity, address: str, targets: Sequence[str], role: str, call: Call, *, returning: bool = False) -> None:
         self.waiting_for = f"waiting to be added to the cluster of {', '.join(targets)}"
         self._identity = identity
-        self._targets = [(target, _way_to(target, call)) for target in targets]
+        self._targets = [(target, way_to(target, call)) for target in targets]
         self._by_hand = role == BY_HAND
         self._returning = returning
         replaces = identity.name if returning else ""
@@ -102,8 +102,8 @@ class Joining:
         return None
 
 
-def _way_to(target: str, call: Call) -> Ask:
-    """How to ask a target."""
+def way_to(target: str, call: Call) -> Ask:
+    """How to ask a target: a peer address ``host:port``, or a URL of the HTTP API."""
     if "://" in target:
         return lambda operation: asyncio.to_thread(_ask_api, target, operation)
     address = str(parse_address(target, PEER_PORT))

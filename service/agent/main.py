@@ -10,33 +10,43 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 from raft.config import RaftConfig
-from raft.errors import ConfigInvalid, InvariantViolation, RaftError
+from raft.errors import ConfigInvalid, InvariantViolation, RaftError, StorageCorrupt, StorageError, StorageFull
 from raft.runtime.server import Ports, RaftServer
 from raft.storage.directory import DirectoryLock
 from raft.storage.snapshots import FileSnapshots
 from raft.storage.sqlite import SqliteLog
 from raft.transport.http import HttpTransport
 from raft.transport.http_client import call
-from raft.transport.http_server import HttpServer
+from raft.transport.http_server import HttpServer, not_attached
 from raft.transport.limits import HttpLimits
 from service import logs
-from service.agent import checks, formation, identity, membership, reaper
+from service.agent import aside, checks, formation, identity, membership, reaper
+from service.agent.acl_keeper import AclKeeper
 from service.agent.cache_writer import CacheWriter
+from service.agent.caretaker import Caretaker
 from service.agent.checks import Checks
 from service.agent.desk import Desk
 from service.agent.identity import Cluster, Identity
 from service.agent.joining import Joining
 from service.agent.machine import ObservedMachine
 from service.agent.membership import Membership
+from service.agent.reloading import Reloading
 from service.agent.removal import until_removed
+from service.agent.repair import Repair, RepairRefused
 from service.agent.report import Reporter
+from service.agent.scrubber import Scrubber
+from service.agent.session_expiry import SessionExpiry
+from service.agent.space import MIB, ROOM_BYTES, Space
+from service.agent.stores import Stores, open_stores
 from service.domain.commands import stamp
 from service.errors import KvorumError, SettingsInvalid
 from service.ipc.server import listen
+from service.reloading import REPORT_VARIABLE, Sources
 from service.settings import Settings, load
-from service.store.machine import KvMachine
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +66,7 @@ def main() -> int:
 
     try:
         settings = load(os.environ)
+        sources = Sources.from_environ(os.environ)
         config = RaftConfig(**settings.raft_values)
     except (SettingsInvalid, ConfigInvalid) as error:
         logs.configure("info", "auto", os.environ.get("KVORUM_NAME", ""))
@@ -65,7 +76,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Agent(settings, config).run())
+            return runner.run(Agent(settings, config, sources).run())
     except KvorumError as error:
         log.error("start: %s", error)  # noqa: TRY400 - the text is for people
         return error.exit_code
@@ -75,12 +86,18 @@ def main() -> int:
 
 
 class Agent:
-    """One agent, from start to stop."""
+    """One agent, from start to stop.
 
-    def __init__(self, settings: Settings, config: RaftConfig) -> None:
+    :param sources: where the settings are read from again.
+    """
+
+    def __init__(self, settings: Settings, config: RaftConfig, sources: Sources) -> None:
         self._settings = settings
         self._config = config
         self._stop = asyncio.Event()
+        self._space = Space(settings.data_dir)
+        self._repair = Repair(settings, call)
+        self._reloading = Reloading(sources, settings, config, _report_descriptor(), self._stop.is_set)
 
     async def run(self) -> int:
         """Start, take part until told to stop, stop.
@@ -89,14 +106,15 @@ class Agent:
         """
         settings = self._settings
         with DirectoryLock(settings.data_dir):
-            store = SqliteLog(settings.data_dir)
-            me = identity.load_identity(store, settings.name)
-            machine = ObservedMachine(KvMachine(settings.data_dir))
+            stores = await self._open()
+            me, machine = stores.identity, ObservedMachine(stores.state, settings.data_dir)
             http = HttpServer(settings.peer_bind, limits=HttpLimits.for_config(self._config))
-            found = formation.Formation(me, () if settings.join else settings.members, identity.load_cluster(store), call)
-            http.add_route(formation.PATH, found.answer)
-            reporter = Reporter(me, machine, found, self._config.tick_ms)
-            desk = Desk(machine, reporter.describe, lambda: found.waiting_for, self._config.proposal_timeout_ms / 1000)
+            reporter = Reporter(me, machine, self._formation(stores), self._config.tick_ms)
+            reporter.numbers = lambda: self._reloading.numbers
+            desk = Desk(machine, reporter.describe, lambda: reporter.formation.waiting_for, self._config.proposal_timeout_ms / 1000)
+            desk.configure(settings)
+            desk.reload = self._reloading.reload
+            self._reloading.listeners.append(desk.configure)
             self._handle_signals(desk)  # before the socket opens: whoever sees it may send a signal
             try:
                 await http.start()
@@ -107,17 +125,100 @@ class Agent:
             desk.open()
             log.info("node %s, incarnation %s, listens to peers on %s", me.name, me.incarnation, settings.peer_bind)
             try:
-                if not await self._join(store, found):
-                    return 0
-                if identity.was_removed(store):
-                    return await self._stay_outside(found)
-                return await self._take_part(store, http, reporter, desk)
+                return await self._live(stores, http, reporter, desk)
             finally:
                 desk.close()
                 door.close()
                 await http.stop()
                 machine.digests.stop()
                 machine.store.close()
+
+    async def _open(self) -> Stores:
+        """Open log and state, and repair what can be.
+
+        :raises RepairRefused: when they are damaged and nothing may be done about it.
+        """
+        data_dir = self._settings.data_dir
+        aside.finish(data_dir)
+        while True:
+            try:
+                return open_stores(data_dir, self._settings.name)
+            except StorageCorrupt as damage:
+                await self._repair.heal(damage)
+
+    async def _live(self, stores: Stores, http: HttpServer, reporter: Reporter, desk: Desk) -> int:
+        """Be a node until told to stop. When the disk gets in the way, be none until it does not, and start anew from what it holds."""
+        while True:
+            trouble: StorageError
+            try:
+                return await self._be_node(stores.log, http, reporter, desk)
+            except (StorageFull, StorageCorrupt) as error:
+                trouble = error
+            finally:
+                stores.log.close()
+            log.error("the node can't go on for now: %s", trouble)
+            reporter.server = None
+            reporter.machine.listeners.clear()
+            reporter.machine.store.close()
+            http.add_sync_route(membership.PATH, not_attached)
+            try:
+                reopened = await self._reopen(trouble, reporter, desk)
+            except RepairRefused as error:
+                log.error("the node can't go on: %s", error)  # noqa: TRY400 - the text is for people
+                return DATA_DIRECTORY
+            if reopened is None:
+                return 0
+            stores = reopened
+            try:
+                await http.start()
+            except OSError as error:
+                log.error("listener: %s can't be bound again: %s", self._settings.peer_bind, error)  # noqa: TRY400 - for people
+                return LISTENER
+
+    async def _reopen(self, trouble: StorageError, reporter: Reporter, desk: Desk) -> Stores | None:
+        """Wait until there is room on the disk, or repair the damage, and open log and state again, as at a start.
+
+        :returns: None when told to stop before that.
+        :raises RepairRefused: when nothing may be done about the damage.
+        """
+        generation = reporter.machine.store.generation
+        while True:
+            if isinstance(trouble, StorageCorrupt):
+                reporter.formation.waiting_for = f"damaged: {trouble}"
+                way_out = self._repair.heal(trouble)
+            else:
+                reporter.formation.waiting_for = f"disk full: {trouble}; the node goes on by itself once {ROOM_BYTES // MIB} MiB are free"
+                way_out = self._space.wait()
+            desk.retire()
+            try:
+                if not await self._unless_stopped(way_out):
+                    return None
+                stores = await asyncio.to_thread(open_stores, self._settings.data_dir, self._settings.name, generation + 1)
+            except RepairRefused:
+                raise
+            except (StorageFull, StorageCorrupt) as error:
+                trouble = error
+                log.warning("not yet: %s", trouble)
+                continue
+            log.info("the node starts anew from what its disk holds")
+            reporter.machine.replace(stores.state)
+            reporter.identity, reporter.formation = stores.identity, self._formation(stores)
+            desk.publish(stores.state.applied_index)
+            return stores
+
+    def _formation(self, stores: Stores) -> formation.Formation:
+        """What is known about the cluster at a start."""
+        members = () if self._settings.join else self._settings.members
+        return formation.Formation(stores.identity, members, identity.load_cluster(stores.log), call)
+
+    async def _be_node(self, store: SqliteLog, http: HttpServer, reporter: Reporter, desk: Desk) -> int:
+        """Belong to a cluster and take part, from one start to the next stop."""
+        http.add_route(formation.PATH, reporter.formation.answer)
+        if not await self._join(store, reporter.formation):
+            return 0
+        if identity.was_removed(store):
+            return await self._stay_outside(reporter.formation)
+        return await self._take_part(store, http, reporter, desk)
 
     async def _take_part(self, store: SqliteLog, http: HttpServer, reporter: Reporter, desk: Desk) -> int:
         node_id = reporter.identity.incarnation
@@ -128,33 +229,58 @@ class Agent:
             transport=HttpTransport(http, node_id, reporter.cluster_id),
             machine=reporter.machine,
         )
-        server = RaftServer(node_id=node_id, config=self._config, ports=ports, stamp=_stamp, on_applied=desk.publish)
+        reloading = self._reloading
+        server = RaftServer(node_id=node_id, config=reloading.config, ports=ports, stamp=_stamp, on_applied=desk.publish)
         server.observe(lambda observation: log.info("%s", observation))
-        writer = CacheWriter(self._settings, reporter.cluster_id) if self._settings.redis_url else None
+        tasks: list[asyncio.Task[None]] = []
+        writer = CacheWriter(reloading.settings, reporter.cluster_id) if self._settings.redis_url else None
         if writer is not None:
+            reloading.listeners.append(writer.configure)
             reporter.machine.listeners.append(writer.publish)
             writer.start()
-        await server.start()
-        addresses = identity.load_addresses(store)
-        server.know(addresses)
+        expiry = SessionExpiry(reporter.machine.store)
+        reporter.machine.listeners.append(expiry.publish)
+        try:
+            async with reloading.held_off():
+                await server.start()
+                reloading.attach(server)
+            addresses = identity.load_addresses(store)
+            configured = server.status().configuration
+            server.know({node: address for node, address in addresses.items() if node not in configured})  # those of the joining may be old
+            caretaker = self._serve(server, http, reporter, desk)
+            removal = asyncio.create_task(until_removed(server, reporter.cluster_id, addresses, call))
+            scrubber = Scrubber(reporter.machine, self._settings.scrub_mib_per_second)
+            desk.suspect = scrubber.suspect
+            scrubbing = asyncio.create_task(scrubber.run())
+            acl = AclKeeper(server, self._settings.data_dir, self._settings)
+            caring = (reaper.run(server), expiry.run(server), caretaker.run(), acl.run())
+            tasks = [removal, scrubbing, *(asyncio.create_task(work) for work in caring)]
+            code = await self._until_stopped(server, http, removal, scrubbing)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await server.stop()
+            reloading.detach()
+            if writer is not None:
+                reloading.listeners.remove(writer.configure)
+                await asyncio.to_thread(writer.stop)
+        return await self._leave(reporter, desk) if _is_over(removal) and not self._stop.is_set() else code
+
+    def _serve(self, server: RaftServer, http: HttpServer, reporter: Reporter, desk: Desk) -> Caretaker:
+        """Answer peers and workers on behalf of a running server.
+
+        :returns: who is to look after the cluster while this node leads.
+        """
         changes = Membership(reporter.cluster_id, server, call, self._config.election_ticks, self._config.tick_ms)
         http.add_route(membership.PATH, changes.answer_peer)
         reporter.server = server
         comparing = Checks(reporter, call)
         http.add_route(checks.PATH, comparing.answer_peer)
         desk.check = comparing.gather
+        caretaker = Caretaker(server, self._settings.data_dir, self._config.tick_ms, self._config.election_ticks * self._config.tick_ms)
+        changes.health = caretaker.health
         desk.serve(server, changes.answer)
-        reaping = asyncio.create_task(reaper.run(server))
-        removal = asyncio.create_task(until_removed(server, reporter.cluster_id, addresses, call))
-        try:
-            code = await self._until_stopped(server, http, removal)
-        finally:
-            reaping.cancel()
-            removal.cancel()
-            await server.stop()
-            if writer is not None:
-                await asyncio.to_thread(writer.stop)
-        return await self._leave(reporter, desk) if _is_over(removal) and not self._stop.is_set() else code
+        return caretaker
 
     async def _leave(self, reporter: Reporter, desk: Desk) -> int:
         """The cluster has removed this node: keep that, and go on answering from what it has."""
@@ -180,13 +306,24 @@ class Agent:
         if found.cluster is not None:
             return True
         finding = asyncio.create_task(self._find(store, found))
-        stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((finding, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not finding.done():
-            finding.cancel()
+        if not await self._unless_stopped(finding):
             return False
         found.cluster, found.waiting_for = finding.result(), ""
+        return True
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> bool:
+        """Wait for something.
+
+        :returns: False when told to stop before that; it is broken off then.
+        """
+        task = asyncio.ensure_future(work)
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not task.done():
+            task.cancel()
+            return False
+        task.result()
         return True
 
     async def _find(self, store: SqliteLog, found: formation.Formation) -> Cluster:
@@ -208,16 +345,24 @@ class Agent:
         log.info("was added to cluster %s", cluster_id)
         return Cluster(cluster_id, [])
 
-    async def _until_stopped(self, server: RaftServer, http: HttpServer, removal: asyncio.Task[None]) -> int:
-        """Wait for a signal, a failure of the node, the death of the listener, or the node's removal from the cluster."""
+    async def _until_stopped(self, server: RaftServer, http: HttpServer, removal: asyncio.Task[None], scrubbing: asyncio.Task[None]) -> int:
+        """Wait for a signal, a failure of the node or of its state, the death of the listener, or the node's removal from the cluster.
+
+        :raises StorageFull: when the disk has no room for what the node must write.
+        :raises StorageCorrupt: when what it has written is not there any more.
+        """
         stopping = asyncio.create_task(self._stop.wait())
         failing = asyncio.create_task(server.failure())
         listening = asyncio.create_task(_until_deaf(http))
         tasks = (stopping, failing, listening)
-        await asyncio.wait((*tasks, removal), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((*tasks, removal, scrubbing), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()  # without effect on those that are done
         code = 0
-        if failing.done():
-            error = failing.result()
+        if failing.done() or scrubbing.done():
+            error = failing.result() if failing.done() else scrubbing.exception()
+            if isinstance(error, StorageFull | StorageCorrupt):
+                raise error
             log.error("the node can't go on: %s", error)
             code = 1 if isinstance(error, InvariantViolation) else DATA_DIRECTORY
         elif listening.done():
@@ -227,8 +372,6 @@ class Agent:
             drained = await server.retire(RETIRE_SECONDS)
             leadership = "could not be handed over" if server.leads else "was handed over"
             log.info("stopping; leadership %s; %s", leadership, "nobody waits" if drained else "somebody still waited, or leadership stayed")
-        for task in tasks:
-            task.cancel()
         return code
 
     def _handle_signals(self, desk: Desk) -> None:
@@ -236,6 +379,16 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGUSR2, desk.quit)
+        loop.add_signal_handler(signal.SIGHUP, self._reloading.on_signal)
+
+
+def _report_descriptor() -> int | None:
+    """Where the supervisor is told of other settings, if it wants to be."""
+    number = os.environ.get(REPORT_VARIABLE)
+    if number is None:
+        return None
+    os.set_blocking(int(number), False)
+    return int(number)
 
 
 def _is_over(removal: asyncio.Task[None]) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 from raft.core.membership import AddLearner, AddVoter, Change, Demote, JointChange, Remove
 from raft.core.model import Configuration, Member, NodeId
 from raft.core.status import Status
-from raft.errors import ChangePending, InsideJointChange, LearnerBehind, NotLeader, Outcome, RaftError
+from raft.errors import ChangePending, InsideJointChange, LearnerBehind, NotLeader, Outcome, OutcomeUnknown, RaftError, Rejected
 from raft.runtime.server import RaftServer
 from service.agent.formation import Call, Hello, ask_hello
 from service.errors import REJECTED, UNKNOWN, FormationFailed
@@ -57,6 +57,7 @@ class Membership:
     :param call: makes one request to a peer: (address, path, body, seconds) to (status, body); raises OSError.
     :param election_ticks: ticks after which a member that was not heard of does not count as alive.
     :param tick_ms: their length.
+    :ivar health: how the servers are, while this node leads.
     """
 
     def __init__(self, cluster_id: str, server: RaftServer, call: Call, election_ticks: int, tick_ms: int) -> None:
@@ -65,6 +66,7 @@ class Membership:
         self._call = call
         self._election_ticks = election_ticks
         self._tick_ms = tick_ms
+        self.health: Callable[[], dict[str, Any]] = dict
 
     async def answer_peer(self, body: bytes) -> tuple[int, bytes]:
         """The route for other nodes and for servers that want to join."""
@@ -103,7 +105,7 @@ class Membership:
             return status, msgspec.json.decode(data, type=dict[str, Any])
         except (OSError, msgspec.MsgspecError) as error:
             detail = f"the leader {leader.name} at {leader.address} did not answer: {error}"
-            certain = isinstance(error, ConnectionRefusedError) or isinstance(operation, ask.Members)
+            certain = isinstance(error, ConnectionRefusedError) or isinstance(operation, ask.Members | ask.Health)
             return problem(ask.NO_LEADER, detail) if certain else problem(ask.OUTCOME_UNKNOWN, detail, UNKNOWN)
 
     async def _lead(self, operation: ask.Operation) -> Reply:
@@ -111,6 +113,8 @@ class Membership:
             await self._server.barrier(within=PATIENCE_SECONDS)
         except RaftError as error:
             return problem(ask.NO_LEADER, str(error))
+        if isinstance(operation, ask.Health):
+            return 200, self.health()
         try:
             changed = await self._carry_out(operation)
         except Refused as refused:
@@ -125,7 +129,7 @@ class Membership:
     async def _carry_out(self, operation: ask.Operation) -> NodeId:
         """Make the change.
 
-        :returns: the id of the member that it was about; empty when nothing was to be changed.
+        :returns: the id of the member that it was about, of the one that leads after a transfer; empty when nothing was to be changed.
         """
         match operation:
             case ask.Add():
@@ -133,9 +137,13 @@ class Membership:
             case ask.Promote(name):
                 return await self._change(name, AddVoter)
             case ask.Demote(name):
+                await self._step_aside(name)
                 return await self._change(name, lambda member: Demote(member.id))
             case ask.Remove(name):
+                await self._step_aside(name)
                 return await self._change(name, lambda member: Remove(member.id))
+            case ask.Transfer(name):
+                return await self._transfer(name)
             case _:
                 return ""
 
@@ -143,6 +151,22 @@ class Membership:
         member = find(self._server.status().configuration, name)
         await self._submit(lambda _: make(member))
         return member.id
+
+    async def _step_aside(self, name: str) -> None:
+        """Hand leadership over before this node loses its vote: the others go on at once, where they would wait for an election otherwise.
+
+        When nobody takes it, this node makes the change itself and leads until that is committed.
+
+        :raises NotLeader: when somebody else leads now, who is to make the change.
+        """
+        own = self._server.node_id
+        if find(self._server.status().configuration, name).id != own:
+            return
+        for successor in self._live_successors():
+            with contextlib.suppress(Rejected, OutcomeUnknown):
+                await self._server.transfer(successor)
+            if not self._server.leads:
+                raise NotLeader(self._server.leader)
 
     async def _add(self, wanted: ask.Add) -> NodeId:
         """Add the server that answers at the address, unless it is a member already."""
@@ -156,6 +180,49 @@ class Membership:
                 await self._check_gone(old, wanted)
         await self._submit(lambda status: addition(status.configuration, member, wanted))
         return member.id
+
+    async def _transfer(self, name: str) -> NodeId:
+        """Hand leadership over.
+
+        :returns: who leads now: whoever was meant, unless an election came in between.
+        :raises OutcomeUnknown: saying who leads.
+        """
+        target = self._successor(name)
+        try:
+            return await self._server.transfer(target.id)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(f"{target.name} has not taken over in time and still may; {self._who_leads()}") from error
+
+    def _successor(self, name: str) -> Member:
+        """The voter that is to lead: the one of that name or id, or without one the first of the successors that is not silent."""
+        status = self._server.status()
+        configuration, own = status.configuration, status.node_id
+        peers = {peer.peer: peer for peer in status.peers}
+        if not name:
+            up = self._live_successors()
+            if not up:
+                raise Refused(ask.MEMBER_SILENT, "no other voter was heard of within an election timeout: nobody could take over")
+            return find(configuration, up[0])
+        member = find(configuration, name)
+        if member.id == own:
+            raise Refused(ask.LEADS_ALREADY, f"{member.name} ({member.id}) leads already")
+        if member.id not in configuration.voter_ids:
+            raise Refused(ask.REFUSED, f"{member.name} is a member without a vote ({_suffrage(configuration, member)}): only a voter can lead")
+        ticks = peers[member.id].contact_ticks
+        if ticks >= self._election_ticks:
+            raise Refused(ask.MEMBER_SILENT, f"{member.name} at {member.address} was not heard of for {ticks * self._tick_ms} ms: it can't take over")
+        return member
+
+    def _live_successors(self) -> list[NodeId]:
+        """Who could lead in place of this node, the best one first: voters that were heard of within an election timeout."""
+        return [peer.peer for peer in self._server.successors() if peer.contact_ticks < self._election_ticks]
+
+    def _who_leads(self) -> str:
+        status = self._server.status()
+        leader = next((member.name for member in status.configuration.members if member.id == status.leader), None)
+        if self._server.leads:
+            return f"{leader} leads as before, in term {status.term}"
+        return f"{leader} leads now, in term {status.term}" if leader else f"nobody is known to lead term {status.term}"
 
     async def _submit(self, make: Callable[[Status], Change]) -> None:
         """Have a change committed, after those that are under way."""

@@ -1,6 +1,7 @@
 """The node described for workers: what fills :class:`service.ipc.report.NodeReport`."""
 
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -18,12 +19,14 @@ class Reporter:
     """Knows where to look.
 
     :param tick_ms: length of a tick, for times that the core counts in ticks.
+    :ivar numbers: more of them for ``/metrics``.
     """
 
     def __init__(self, identity: Identity, machine: ObservedMachine, formation: Formation, tick_ms: int) -> None:
         self.identity = identity
         self.machine = machine
         self.server: RaftServer | None = None
+        self.numbers: Callable[[], dict[str, float]] = dict
         self.formation = formation
         self._tick_ms = tick_ms
         self._started = time.monotonic()
@@ -48,6 +51,7 @@ class Reporter:
         fields: dict[str, Any] = msgspec.to_builtins(base)
         if self.server is not None:
             fields |= msgspec.to_builtins(self._of_cluster(self.server.status(), self.server))
+        fields["numbers"] = fields.get("numbers", {}) | {"data_free_bytes": float(self.machine.free_bytes())} | self.numbers()
         return fields
 
     def _of_cluster(self, status: Status, server: RaftServer) -> dict[str, Any]:
@@ -92,6 +96,7 @@ class Reporter:
                 "raft_disk_entries_total": float(disk.entries),
                 "raft_disk_seconds_total": disk.seconds,
                 "raft_disk_slowest_seconds": disk.slowest,
+                "raft_put_off_total": float(server.put_off),
                 "raft_lease_held": float(lease),
                 "raft_lease_reads_total": float(server.driver.lease_reads),
                 "waiting_proposals": float(server.driver.proposals.waiting),

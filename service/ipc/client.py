@@ -36,6 +36,7 @@ HANDSHAKE_SECONDS = 2.0
 RECONNECT_SECONDS_MIN = 0.02
 RECONNECT_SECONDS_MAX = 0.5
 SWEEP_SECONDS = 0.25
+SUSPICION_SECONDS = 10.0
 RECEIVE_BYTES = 256 * 1024
 FRAME_TARGET_BYTES = 1024 * 1024
 IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
@@ -48,15 +49,22 @@ class AgentClient:
 
     :param path: of the agent's Unix socket.
     :ivar connected: whether the handshake is done.
+    :ivar met: whether it ever was. The agent listens only once it has compared the whole state with its checksums.
     :ivar on_changed: called with every :class:`~service.ipc.protocol.Changed`.
     :ivar on_state: called with every :class:`~service.ipc.protocol.NodeState`, and once when the socket breaks.
+    :ivar on_logged: called with every :class:`~service.ipc.protocol.Logged`.
+    :ivar on_configured: called with every :class:`~service.ipc.protocol.Configured`: before anything else from a new connection.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._path = str(path)
         self.connected = False
+        self.met = False
         self.on_changed: Callable[[protocol.Changed], None] = lambda _: None
         self.on_state: Callable[[protocol.NodeState], None] = lambda _: None
+        self.on_logged: Callable[[protocol.Logged], None] = lambda _: None
+        self.on_configured: Callable[[protocol.Configured], None] = lambda _: None
+        self._configured = gevent.event.Event()
         self._state = UNREACHABLE
         self._numbers = count(1)
         self._proposals: dict[int, Proposal] = {}
@@ -66,7 +74,9 @@ class AgentClient:
         self._frames: list[bytes] = []
         self._in_flight_bytes = 0
         self._watching = False
+        self._monitored = 0
         self._resuming = 0
+        self._suspected_at = -SUSPICION_SECONDS
         self._work = gevent.event.Event()
         self._greenlets: list[Any] = []
         self._closed = False
@@ -79,6 +89,13 @@ class AgentClient:
     def start(self) -> None:
         """Connect, and stay connected until :meth:`close`."""
         self._greenlets = [gevent.spawn(self._stay_connected), gevent.spawn(self._sweep)]
+
+    def await_settings(self, timeout: float) -> bool:
+        """Wait until the agent has told the settings in force; at most ``timeout`` seconds.
+
+        :returns: whether it has.
+        """
+        return bool(self._configured.wait(timeout))
 
     def close(self) -> None:
         """Let go of the socket; what waits fails."""
@@ -99,6 +116,7 @@ class AgentClient:
         :raises RequestRejected: it was refused before it had an effect.
         :raises OutcomeUnknown: it may have been carried out.
         """
+        self._check_open()
         size = len(command)
         if self._in_flight_bytes + size > IN_FLIGHT_BYTES_MAX:
             raise RequestRejected(f"more than {IN_FLIGHT_BYTES_MAX} bytes of writes are under way in this worker")
@@ -122,11 +140,20 @@ class AgentClient:
         :returns: the index that the local state has reached, and the generation of its file.
         :raises NoLeader: no leader was found in time.
         """
+        self._check_open()
         question = Question(self._deadline(timeout), lease=lease)
         self._barriers.join(question)
         self._work.set()
         passed: protocol.BarrierPassed = question.waiter.get()
         return passed.index, passed.generation
+
+    def suspect(self) -> None:
+        """Tell the agent, now and then, that the state could not be read: it finds out whether the node may go on."""
+        now = time.monotonic()
+        if self.connected and now - self._suspected_at >= SUSPICION_SECONDS:
+            self._suspected_at = now
+            self._frames.append(protocol.frame(protocol.Suspect()))
+            self._work.set()
 
     def status(self, timeout: float = 2.0) -> dict[str, Any]:
         """What the agent tells about the node and its peers (see :mod:`service.agent.report`)."""
@@ -153,6 +180,21 @@ class AgentClient:
         answer: protocol.Status = self._ask(lambda number: protocol.AskCheck(number, index), timeout)
         return answer.fields
 
+    def reload(self, timeout: float = REQUEST_SECONDS_MAX) -> list[str]:
+        """Have the node's settings read again.
+
+        :returns: why nothing has changed; empty when what was read is in force.
+        :raises RequestRejected: the agent can't be reached.
+        :raises OutcomeUnknown: it may have been done, or may still be.
+        """
+        if not self.connected:
+            raise RequestRejected(UNREACHABLE.reason)
+        try:
+            answer: protocol.Reloaded = self._ask(protocol.AskReload, timeout)
+        except NoLeader as error:
+            raise OutcomeUnknown("the connection to the agent broke before it answered") from error
+        return answer.problems
+
     def watch(self, on: bool, timeout: float = REQUEST_SECONDS_MAX) -> int:
         """Ask for :class:`~service.ipc.protocol.Changed` frames, or for no more of them. It holds over reconnections.
 
@@ -161,6 +203,18 @@ class AgentClient:
         self._watching = on
         answer: protocol.BarrierPassed = self._ask(lambda number: protocol.Watch(number, on), timeout)
         return answer.index
+
+    def _check_open(self) -> None:
+        """Nobody would wake a request that comes after :meth:`close`."""
+        if self._closed:
+            raise RequestRejected("the worker is stopping")
+
+    def monitor(self, level: int) -> None:
+        """Ask for the agent's log lines of a level of :mod:`logging` or above; 0 for no more of them. It holds over reconnections."""
+        self._monitored = level
+        if self.connected:
+            self._frames.append(protocol.frame(protocol.Monitor(level)))
+            self._work.set()
 
     def _deadline(self, timeout: float) -> float:
         return time.monotonic() + (timeout if self.connected else min(timeout, UNREACHABLE_SECONDS_MAX))
@@ -214,9 +268,11 @@ class AgentClient:
         return sock, buffer
 
     def _serve(self, sock: Any, buffer: bytearray) -> None:
-        self.connected = True
+        self.connected = self.met = True
         if self._watching:
             self._resume_watch()
+        if self._monitored:
+            self._frames.append(protocol.frame(protocol.Monitor(self._monitored)))
         self._work.set()
         writer = gevent.spawn(self._write, sock)
         try:
@@ -286,24 +342,36 @@ class AgentClient:
     def _handle(self, message: protocol.FromAgent) -> None:
         match message:
             case protocol.Results():
-                for number, result in zip(message.ids, message.results, strict=True):
-                    if number in self._proposals:
-                        wake(self._proposals.pop(number).waiter, result)
+                self._settle(message)
             case protocol.BarrierPassed():
                 self._passed(message)
             case protocol.Changed():
                 _tell(self.on_changed, message)
-            case protocol.NodeState():
-                self._state = message
-                _tell(self.on_state, message)
+            case protocol.NodeState() | protocol.Logged():
+                self._tell_of_node(message)
             case protocol.Failed():
                 for number in message.ids:
                     self._fail(number, _error(message.kind, message.reason))
-            case protocol.Status() | protocol.Members():
+            case protocol.Configured():
+                _tell(self.on_configured, message)
+                self._configured.set()
+            case protocol.Status() | protocol.Members() | protocol.Reloaded():
                 if message.id in self._asked:
                     wake(self._asked.pop(message.id).waiter, message)
             case protocol.Hello():
                 log.warning("the agent said hello twice")
+
+    def _tell_of_node(self, message: protocol.NodeState | protocol.Logged) -> None:
+        if isinstance(message, protocol.Logged):
+            _tell(self.on_logged, message)
+        else:
+            self._state = message
+            _tell(self.on_state, message)
+
+    def _settle(self, message: protocol.Results) -> None:
+        for number, result in zip(message.ids, message.results, strict=True):
+            if number in self._proposals:
+                wake(self._proposals.pop(number).waiter, result)
 
     def _passed(self, message: protocol.BarrierPassed) -> None:
         if message.id == self._barriers.id:

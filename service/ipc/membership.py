@@ -1,6 +1,6 @@
 """What can be asked about the membership of the cluster, and what is answered: alike from a worker, from another node, and over HTTP.
 
-An answer is a status and a JSON object: the members (see :func:`service.agent.membership.document`), or a problem (RFC 9457) whose
+An answer is a status and a JSON object: the members (see :func:`service.agent.membership.document`), their health, or a problem (RFC 9457) whose
 ``outcome`` says whether the change certainly was not made.
 """
 
@@ -20,6 +20,8 @@ NO_SUCH_MEMBER = "no-such-member"
 NAME_IN_USE = "name-in-use"
 MEMBER_ALIVE = "member-alive"
 SECOND_NODE = "second-node"
+LEADS_ALREADY = "leads-already"
+MEMBER_SILENT = "member-silent"
 REFUSED = "refused"
 UNREACHABLE = "unreachable"
 WRONG_CLUSTER = "wrong-cluster"
@@ -33,6 +35,8 @@ _KINDS = {
     NAME_IN_USE: (409, "The name belongs to a member"),
     MEMBER_ALIVE: (409, "The member that is to be replaced is alive"),
     SECOND_NODE: (409, "Another node of that name is running"),
+    LEADS_ALREADY: (409, "The member leads already"),
+    MEMBER_SILENT: (409, "The member was not heard of"),
     REFUSED: (409, "The change can't be made"),
     UNREACHABLE: (502, "The server can't be reached"),
     WRONG_CLUSTER: (409, "The server belongs to another cluster"),
@@ -75,13 +79,26 @@ class Remove(msgspec.Struct, frozen=True, tag="remove"):
     member: str
 
 
+class Transfer(msgspec.Struct, frozen=True, tag="transfer"):
+    """Hand leadership over.
+
+    :param member: to whom; empty for one that keeps up, and of those the one that has come back last.
+    """
+
+    member: str = ""
+
+
 class Members(msgspec.Struct, frozen=True, tag="members"):
     """Tell who the members are: the leader's view, or with ``stale`` what the node that is asked knows."""
 
     stale: bool = False
 
 
-Operation = Add | Promote | Demote | Remove | Members
+class Health(msgspec.Struct, frozen=True, tag="health"):
+    """Tell how the servers are, as the leader sees it; see :meth:`service.agent.caretaker.Caretaker.health`."""
+
+
+Operation = Add | Promote | Demote | Remove | Transfer | Members | Health
 
 _encoder = msgspec.json.Encoder()
 _operations = msgspec.json.Decoder(Operation)

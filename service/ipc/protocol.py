@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-VERSION = 2
+VERSION = 3
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 HEADER_BYTES = 4
 
@@ -67,6 +67,25 @@ class AskCheck(msgspec.Struct, array_like=True, frozen=True, tag=7):
     index: int
 
 
+class Suspect(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    """Worker: the state could not be read; look at all of it. There is no answer."""
+
+
+class AskReload(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """Worker: read the settings again. The answer is :class:`Reloaded`."""
+
+    id: int
+
+
+class Monitor(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """Worker: which log lines of the agent are wanted here from now on. There is no answer but :class:`Logged`.
+
+    :param level: of :mod:`logging`, the lowest that is wanted; 0 for none.
+    """
+
+    level: int
+
+
 class Results(msgspec.Struct, array_like=True, frozen=True, tag=10):
     """Agent: what the state machine answered, as :mod:`service.domain.results`. Parallel lists."""
 
@@ -106,12 +125,16 @@ class Changed(msgspec.Struct, array_like=True, frozen=True, tag=14):
     :param keys: keys that were set or deleted one by one.
     :param prefixes: prefixes that were deleted whole.
     :param everything: anything may have changed (a snapshot was installed, or there were too many to name).
+    :param tables: other tables in which something changed.
+    :param sessions: ids of those that were created or destroyed.
     """
 
     index: int
     keys: list[bytes]
     prefixes: list[bytes]
     everything: bool = False
+    tables: list[str] = []
+    sessions: tuple[str, ...] = ()
 
 
 class NodeState(msgspec.Struct, array_like=True, frozen=True, tag=15):
@@ -143,8 +166,40 @@ class Members(msgspec.Struct, array_like=True, frozen=True, tag=16):
     body: bytes
 
 
-FromWorker = Hello | Propose | Barrier | AskStatus | Watch | AskMembers | AskCheck
-FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState | Members
+class Logged(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """Agent: one line of its log.
+
+    :param level: of :mod:`logging`.
+    :param milliseconds: since 1970.
+    """
+
+    level: int
+    milliseconds: int
+    logger: str
+    message: str
+
+
+class Configured(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """Agent: the settings in force, sent first of all and at every change.
+
+    :param values: those that may change while the node runs, by name; see :func:`service.reloading.reloadable_values`.
+    """
+
+    values: dict[str, int | float | str]
+
+
+class Reloaded(msgspec.Struct, array_like=True, frozen=True, tag=19):
+    """Agent: the answer to :class:`AskReload`; every worker has been sent :class:`Configured` before.
+
+    :param problems: why nothing has changed; empty when what was read is in force.
+    """
+
+    id: int
+    problems: list[str]
+
+
+FromWorker = Hello | Propose | Barrier | AskStatus | Watch | AskMembers | AskCheck | Suspect | AskReload | Monitor
+FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState | Members | Logged | Configured | Reloaded
 
 _encoder = msgspec.msgpack.Encoder()
 from_worker = msgspec.msgpack.Decoder(FromWorker)

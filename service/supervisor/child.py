@@ -19,10 +19,13 @@ class Child:
     :param argv: program and arguments.
     :param environ: its whole environment.
     :param output: where its standard output and error go; None: where the supervisor's go.
+    :param keeps: descriptors that it inherits, under their numbers.
     :raises OSError: when the program can't be started.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str], output: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], environ: Mapping[str, str], output: IO[bytes] | None = None, keeps: Sequence[int] = ()
+    ) -> None:
         self.name = name
         parent = os.getpid()
 
@@ -37,6 +40,7 @@ class Child:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=keeps,
             preexec_fn=prepare,  # noqa: PLW1509 - the processes that start children have one thread
         )
 

@@ -30,7 +30,8 @@ READY_SECONDS = 40.0
 NODE_ARGV = (sys.executable, "-P", "-m", "service.cli", "server")
 
 _HOST = "127.0.0.1"
-_TAKEN = STOP_SIGNALS | {signal.SIGCHLD}
+_STOP_SIGNALS = STOP_SIGNALS | {signal.SIGHUP}  # the terminal has gone
+_TAKEN = _STOP_SIGNALS | {signal.SIGCHLD}
 _POLL_SECONDS = 0.1
 _EXTRA_STOP_SECONDS = 2.0
 _LOG_TAIL_LINES = 12
@@ -193,20 +194,22 @@ class LoopbackCluster:
 
     def _watch(self) -> int:
         while True:
-            if self._stop_asked(None):
-                return 0
+            # Of two signals that wait, the one to stop is taken first; who had ended before it is told all the same.
+            stopping = self._stop_asked(None)
             for name, child in self._nodes.items():
                 code = child.ended()
                 if code is not None and name not in self._told_dead:
                     self._told_dead.add(name)
                     self._tell(f"{name} ended with {describe_end(code)}; it is left dead")
+            if stopping:
+                return 0
             if len(self._told_dead) == len(self._nodes):
                 self._tell("no node is left")
                 return 1
 
     def _stop_asked(self, seconds: float | None) -> bool:
         taken = signal.sigwaitinfo(_TAKEN) if seconds is None else signal.sigtimedwait(_TAKEN, seconds)
-        return taken is not None and taken.si_signo in STOP_SIGNALS
+        return taken is not None and taken.si_signo in _STOP_SIGNALS
 
     def _stop(self) -> None:
         """Stop all nodes at the same time; whatever is left at the deadline or at a second signal is killed by the caller."""
