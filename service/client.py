@@ -16,8 +16,8 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Self
+from urllib.parse import quote, unquote_to_bytes, urlencode, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -28,13 +28,24 @@ from service.addresses import API_PORT, parse_address
 from service.errors import REJECTED, UNKNOWN, KvorumError
 
 OUTCOME_HEADER = "X-Kvorum-Outcome"
+SKIPPED_HEADER = "X-Kvorum-Skipped"
 PROBLEM_TYPE = "application/problem+json"
+_TOKEN_VARIABLES = ("KVORUM_HTTP_TOKEN", "CONSUL_HTTP_TOKEN", "KVORUM_HTTP_TOKEN_FILE", "CONSUL_HTTP_TOKEN_FILE")
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 30.0
-CONSISTENCIES = ("default", "consistent", "stale")
+CONSISTENCIES = ("default", "consistent", "stale", "available")
 _MEMBERS = "/v1/cluster/members"
+_TRANSFER = "/v1/cluster/transfer"
+SCAN_PAGE = 1_000
+_SNAPSHOT = "/v1/snapshot"
 _CHUNK_BYTES = 64 * 1024
-_MESSAGE_CHARACTERS_MAX = 500
+# Of an answer that says its outcome, as a node's do; and of a page by somebody in between.
+_MESSAGE_CHARACTERS_MAX = 20_000
+_STRANGE_CHARACTERS_MAX = 500
+
+
+Body = bytes | Iterator[bytes]
+"""What a request carries; an iterator is sent piece by piece."""
 
 
 class ClientError(KvorumError):
@@ -75,11 +86,18 @@ class Entry(NamedTuple):
     lock_index: int = 0
 
 
+class Page(NamedTuple):
+    """Some keys in byte order; ``next`` is the key at which the following page starts, None when nothing follows."""
+
+    entries: list[Entry]
+    next: str | None
+
+
 class Client:
     """Speaks to one node.
 
     :param address: ``host:port`` or ``http(s)://host:port``; None: ``KVORUM_HTTP_ADDR``, ``CONSUL_HTTP_ADDR``, or 127.0.0.1:8500.
-    :param token: sent as ``X-Consul-Token``; None: ``CONSUL_HTTP_TOKEN``, or the content of ``CONSUL_HTTP_TOKEN_FILE``.
+    :param token: sent as ``X-Consul-Token``; None: ``KVORUM_HTTP_TOKEN``, ``CONSUL_HTTP_TOKEN``, or the file that the same with ``_FILE`` names.
     :param answer_seconds: how long the node may be silent while an answer is awaited.
     :param environ: where the variables are looked up.
     :raises AddressInvalid: when address or token can't be used.
@@ -120,7 +138,7 @@ class Client:
     def get(self, key: str, consistency: str = "default") -> Entry | None:
         """One key, or None when it does not exist.
 
-        :param consistency: ``default``, ``consistent`` or ``stale``.
+        :param consistency: ``default``, ``consistent``, ``stale``, or ``available``: stale only while there is no leader.
         """
         response = self._request("GET", _key_path(key), _consistency(consistency))
         if response.status_code == 404:
@@ -162,6 +180,50 @@ class Client:
                 return
             yield from (_entry(row) for row in self._stream(response))
 
+    def scan(
+        self, prefix: str = "", *, start: str = "", limit: int | None = None, page: int = SCAN_PAGE, consistency: str = "default"
+    ) -> Iterator[Entry]:
+        """All keys that begin with ``prefix``, in byte order, asked for page by page: each page is of one moment, the whole is not.
+
+        :param start: the key to begin at.
+        :param limit: how many at most; None for all.
+        :param page: how many to ask for at once.
+        """
+        for one in self.scan_pages(prefix, start=start, limit=limit, page=page, consistency=consistency):
+            yield from one.entries
+
+    def scan_pages(
+        self, prefix: str = "", *, start: str = "", limit: int | None = None, page: int = SCAN_PAGE, consistency: str = "default"
+    ) -> Iterator[Page]:
+        """As :meth:`scan`, with the places where pages end."""
+        given: dict[str, str | int | bytes] = {"prefix": prefix.encode("utf-8", "surrogateescape")}
+        given |= _consistency(consistency)
+        following: str | None = start
+        while following is not None:
+            wanted = page if limit is None else min(page, limit)
+            parameters: dict[str, str | int | bytes] = {"start": following.encode("utf-8", "surrogateescape"), "limit": wanted}
+            found = self._json(self._found(self._request("GET", "/v1/scan", given | parameters)), dict)
+            one = _page(found)
+            yield one
+            limit = None if limit is None else limit - len(one.entries)
+            following = one.next if limit is None or limit > 0 else None
+
+    def save_snapshot(self, consistency: str = "default") -> Iterator[bytes]:
+        """The whole state at one moment as an archive, in the form of Consul's, piece by piece as it arrives."""
+        with self._found(self._request("GET", _SNAPSHOT, _consistency(consistency), stream=True)) as response:
+            try:
+                yield from response.iter_content(_CHUNK_BYTES)
+            except (requests.RequestException, TransportError, OSError) as error:
+                self._unanswered("GET", error)
+
+    def restore_snapshot(self, archive: BinaryIO) -> str:
+        """Replace the whole state by an archive. It is verified as a whole before anything is changed.
+
+        :returns: what it held that was passed over, in words; empty when there was nothing.
+        """
+        pieces = iter(lambda: archive.read(_CHUNK_BYTES), b"")
+        return self._request("PUT", _SNAPSHOT, body=pieces).headers.get(SKIPPED_HEADER, "")
+
     def status(self) -> dict[str, Any]:
         """What the addressed node knows of itself (``node``) and of its peers (``peers``)."""
         return dict(self._json(self._found(self._request("GET", "/v1/cluster/status")), dict))
@@ -194,6 +256,14 @@ class Client:
         """Take a member out of the cluster."""
         return self._changed("DELETE", f"{_MEMBERS}/{quote(member, safe='')}")
 
+    def transfer_leadership(self, member: str = "") -> dict[str, Any]:
+        """Hand leadership over.
+
+        :param member: name or id of the voter that is to lead; empty for the one that is best placed (``RaftServer.successors``).
+        :returns: the members, and the ``id`` of the one that leads now: another than ``member`` when an election came in between.
+        """
+        return self._changed("POST", _TRANSFER + (f"?to={quote(member, safe='')}" if member else ""))
+
     def _changed(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
         response = self._request(method, path, body=None if fields is None else json.dumps(fields).encode())
         return dict(self._json(response, dict))
@@ -205,6 +275,13 @@ class Client:
     def check(self, index: int) -> dict[str, Any]:
         """How far the nodes are with their digests at an index: ``verdict`` (equal, different, computing, incomplete) and ``nodes``."""
         return dict(self._json(self._found(self._request("GET", "/v1/cluster/check", {"at": index})), dict))
+
+    def reload(self) -> None:
+        """Have the addressed node read its settings again.
+
+        :raises ClientError: with every problem; nothing has changed then.
+        """
+        self._request("PUT", "/v1/agent/reload")
 
     def leader(self) -> str:
         """The peer address of the leader, or an empty text when none is known."""
@@ -221,7 +298,7 @@ class Client:
         return response
 
     def _request(
-        self, method: str, path: str, parameters: Mapping[str, str | int] | None = None, body: bytes | None = None, *, stream: bool = False
+        self, method: str, path: str, parameters: Mapping[str, str | int | bytes] | None = None, body: Body | None = None, *, stream: bool = False
     ) -> requests.Response:
         """One request. Returns a 2xx answer, or a 404 to a GET; raises for everything else."""
         response = self._send(method, path, parameters or {}, body, stream=stream)
@@ -230,7 +307,7 @@ class Client:
         with response:
             raise self._refused(method, response)
 
-    def _send(self, method: str, path: str, parameters: Mapping[str, str | int], body: bytes | None, *, stream: bool) -> requests.Response:
+    def _send(self, method: str, path: str, parameters: Mapping[str, str | int | bytes], body: Body | None, *, stream: bool) -> requests.Response:
         query = "&".join(name if value == "" else urlencode({name: value}) for name, value in parameters.items())
         request = self._session.prepare_request(requests.Request(method, self.url, data=body))
         # Set here, because preparing an address would fold "." and ".." of a key.
@@ -300,14 +377,16 @@ def base_url(address: str) -> str:
 
 
 def _token(variables: Mapping[str, str]) -> str:
-    path = variables.get("CONSUL_HTTP_TOKEN_FILE")
-    token = variables.get("KVORUM_HTTP_TOKEN") or variables.get("CONSUL_HTTP_TOKEN") or ""
-    if not token and path:
-        try:
-            token = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise AddressInvalid(f"CONSUL_HTTP_TOKEN_FILE {path!r} can't be read: {error}") from error
-    return token
+    name = next((name for name in _TOKEN_VARIABLES if variables.get(name)), "")
+    return read_token(Path(variables[name]), name) if name.endswith("_FILE") else variables.get(name, "")
+
+
+def read_token(path: Path, named_by: str) -> str:
+    """The token in a file that something has named; :class:`AddressInvalid` when it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AddressInvalid(f"{named_by} {str(path)!r} can't be read: {error}") from error
 
 
 def _checked(token: str) -> str:
@@ -320,13 +399,15 @@ def _key_path(key: str) -> str:
     return "/v1/kv/" + quote(key.encode("utf-8", "surrogateescape"), safe="/")
 
 
-def _consistency(consistency: str) -> dict[str, str | int]:
+def _consistency(consistency: str) -> dict[str, str | int | bytes]:
     if consistency not in CONSISTENCIES:
         raise ValueError(f"consistency is {consistency!r}; allowed: {', '.join(CONSISTENCIES)}")
+    if consistency == "available":
+        return {"consistency": consistency}
     return {} if consistency == "default" else {consistency: ""}
 
 
-def _cas(cas: int | None) -> dict[str, str | int]:
+def _cas(cas: int | None) -> dict[str, str | int | bytes]:
     return {} if cas is None else {"cas": cas}
 
 
@@ -338,8 +419,18 @@ def _entry(row: Any) -> Entry:
         raise ClientError("the node sent an entry that can't be read") from error
 
 
+def _page(found: dict[str, Any]) -> Page:
+    try:
+        following = found["next"]
+        encoded = None if following is None else unquote_to_bytes(following).decode("utf-8", "surrogateescape")
+        return Page([_entry(row) for row in found["entries"]], encoded)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ClientError("the node sent a page that can't be read") from error
+
+
 def _text(response: requests.Response) -> str:
-    return response.content.decode("utf-8", "replace").strip()[:_MESSAGE_CHARACTERS_MAX]
+    characters_max = _MESSAGE_CHARACTERS_MAX if OUTCOME_HEADER in response.headers else _STRANGE_CHARACTERS_MAX
+    return response.content.decode("utf-8", "replace").strip()[:characters_max]
 
 
 def _problem(response: requests.Response) -> dict[str, Any]:

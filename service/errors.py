@@ -6,6 +6,7 @@
     ├── SettingsInvalid           settings that can't be used: every problem at once
     ├── CommandInvalid            bytes in the log that are no known command
     ├── StateUnreadable           the state file can't be opened or is not ours
+    │   └── StateDamaged          its bytes are not those that were written
     ├── ForeignDirectory          a data directory of another node, cluster or version
     ├── FormationFailed           the initial members disagree about the cluster to form, or the node's name is taken
     ├── BackendError              a request that the agent did not carry out
@@ -49,6 +50,10 @@ class StateUnreadable(KvorumError):
     """The state file can't be opened, or was not written by this program."""
 
     exit_code = 3
+
+
+class StateDamaged(StateUnreadable):
+    """Bytes of the state file are not those that were written: nothing of it may be used."""
 
 
 class ForeignDirectory(KvorumError):

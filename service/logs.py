@@ -7,7 +7,7 @@ a call adds as ``extra={"fields": {...}}``. Values of keys and tokens are never 
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -26,11 +26,50 @@ def configure(level: str, form: str, node: str, stream: TextIO | None = None) ->
     text = form == "text" or (form == "auto" and target.isatty())
     handler = logging.StreamHandler(target)
     handler.setFormatter(TextLines(node) if text else JsonLines(node))
+    handler.setLevel(_LEVELS[level])
     root = logging.getLogger()
+    listening = [old for old in root.handlers if isinstance(old, Listener)]
     for old in root.handlers[:]:
-        root.removeHandler(old)
+        if old not in listening:
+            root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(_LEVELS[level])
+    root.setLevel(min([_LEVELS[level], *(old.level for old in listening)]))
+
+
+class Listener(logging.Handler):
+    """Hears what is logged in this process besides the stream, also what is below the stream's level.
+
+    :param hear: called with every record of the level or above, by the thread that logs; it must not log.
+    """
+
+    def __init__(self, hear: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def listen(self, level: int) -> None:
+        """Hear what is of a level of :mod:`logging` or above, from now on; 0 for nothing."""
+        root = logging.getLogger()
+        root.removeHandler(self)
+        if level:
+            self.setLevel(level)
+            root.addHandler(self)
+        root.setLevel(min((one.level for one in root.handlers if one.level), default=logging.INFO))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a record on."""
+        try:
+            self._hear(record)
+        except Exception:  # noqa: BLE001 - as every handler does
+            self.handleError(record)
+
+
+def set_level(level: str) -> None:
+    """Write what is as severe as ``level`` or more from now on: ``debug``, ``info``, ``warning`` or ``error``. Listeners hear what they heard."""
+    root = logging.getLogger()
+    for one in root.handlers:
+        if isinstance(one.formatter, JsonLines | TextLines):
+            one.setLevel(_LEVELS[level])
+    root.setLevel(min([_LEVELS[level], *(one.level for one in root.handlers if isinstance(one, Listener))]))
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -4,13 +4,13 @@
 environment (``KVORUM_`` and the name in capitals; a secret also as ``…_FILE``), the file (TOML, the same names) and ``docs/settings.md``
 all follow from it; :mod:`service.settings_text` writes that page.
 
-:func:`load` reads, checks as a whole and reports every problem at once. An empty variable counts as not set.
+:func:`load` reads, checks as a whole and reports every problem at once. An empty variable counts as not set. What may change while a node
+runs, and how, is told by :mod:`service.reloading`.
 """
 
 import math
 import re
 import socket
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from hashlib import sha256
@@ -20,11 +20,8 @@ from typing import Any, NamedTuple
 
 from service.addresses import NAME, NAME_RULE, WILDCARDS, Address, Member, parse_address, parse_members, parse_targets
 from service.errors import SettingsInvalid
+from service.given import PREFIX, Given, collect, shown
 
-PREFIX = "KVORUM_"
-FILE_SUFFIX = "_FILE"
-# Variables of the command line and its clients; they are no settings of a node.
-CLIENT_VARIABLES = frozenset({"KVORUM_HTTP_ADDR", "KVORUM_HTTP_TOKEN", "KVORUM_CONFIG"})
 SOCKET_PATH_BYTES_MAX = 100
 COMMAND_OVERHEAD_BYTES = 65_536
 KIB = 1024
@@ -34,7 +31,11 @@ Value = str | int | float | Path
 
 
 class Setting(NamedTuple):
-    """One row of the table. ``minimum`` and ``maximum`` are inclusive; ``derived`` says where an empty default comes from."""
+    """One row of the table.
+
+    ``minimum`` and ``maximum`` are inclusive; ``derived`` says where an empty default comes from; ``reloadable``, whether the setting may change
+    while the node runs.
+    """
 
     name: str
     kind: type
@@ -75,11 +76,13 @@ _FORMS = {
     "targets": "http://host:port of an HTTP API or host:port of a peer, with commas between them",
     "url": "redis://host:port/database, rediss://… or unix://…",
     "word": "letters, digits, '_' and '-' (64 at most)",
+    "uuid": "a UUID in lower case",
 }
 _PATTERNS = {
     "name": NAME,
     "url": re.compile(r"((rediss?|unix)://\S+)?"),
     "word": re.compile(r"[A-Za-z0-9_-]{1,64}"),
+    "uuid": re.compile(r"([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?"),
 }
 
 
@@ -94,14 +97,15 @@ def _row(  # one line a setting is what makes the table readable
     cluster: bool = False,
     secret: bool = False,
     derived: str = "",
+    live: bool = False,
 ) -> Any:
     keys = {"unit": unit, "minimum": range[0], "maximum": range[1], "form": form, "choices": choices, "secret": secret}
-    rest = {"scope": "cluster" if cluster else "node", "reloadable": False, "derived": derived, "help": help}
+    rest = {"scope": "cluster" if cluster else "node", "reloadable": live, "derived": derived, "help": help}
     return field(default=default, metadata=keys | rest)
 
 
-def _raft(default: int, unit: str, minimum: int, maximum: int, help: str) -> Any:
-    return _row(default, help, unit=unit, range=(minimum, maximum), cluster=True)
+def _raft(default: int, unit: str, minimum: int, maximum: int, help: str, *, live: bool = False) -> Any:
+    return _row(default, help, unit=unit, range=(minimum, maximum), cluster=True, live=live)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,9 @@ class Settings:
     )
     join: str = _row("", "Members to ask in turn to be added to their cluster, when the data directory is empty.", form="targets")
     join_as: str = _row("voter", "What this node asks to become; by-hand: it waits to be added.", choices=("voter", "learner", "by-hand"))
+    repair: str = _row(
+        "auto", "What to do with damaged data: auto: what is certain, with the help of the peers; refuse: nothing.", choices=("auto", "refuse")
+    )
     datacenter: str = _row("dc1", "Name of the datacenter, as Consul's clients know it.", form="word", cluster=True)
     workers: int = _row(1, "Web worker processes.", unit="processes", range=(1, 64))
     worker_class: str = _row("gevent", "gunicorn's worker class.", choices=("gevent",))
@@ -131,17 +138,54 @@ class Settings:
         Path(), "Unix socket between agent and workers.", form="path", derived="`agent.sock` in `data_dir`, or in the temp directory if that is long"
     )
     redis_url: str = _row("", "Redis for cached reads; empty: no cache.", form="url", secret=True)
-    cache_ttl_seconds: int = _row(60, "Age at which a cached value is no longer served.", unit="s", range=(1, 86_400))
+    cache_ttl_seconds: int = _row(60, "Age at which a cached value is no longer served.", unit="s", range=(1, 86_400), live=True)
     cache_timeout_ms: int = _row(50, "How long a request waits for Redis before it goes on without.", unit="ms", range=(1, 10_000))
-    kv_value_bytes_max: int = _row(512 * KIB, "Longest value.", unit="bytes", range=(1, 60 * MIB), cluster=True)
-    blocking_queries_max: int = _row(12_000, "Blocking queries that may wait in one worker.", unit="requests", range=(1, 1_000_000))
+    kv_value_bytes_max: int = _row(512 * KIB, "Longest value.", unit="bytes", range=(1, 60 * MIB), cluster=True, live=True)
+    txn_operations_max: int = _row(64, "Operations of one transaction.", unit="operations", range=(1, 1_000_000), cluster=True, live=True)
+    txn_bytes_max: int = _row(
+        512 * KIB,
+        "Longest body of a transaction; `kv_value_bytes_max` where that is more.",
+        unit="bytes",
+        range=(1, 60 * MIB),
+        cluster=True,
+        live=True,
+    )
+    idempotency_entries: int = _row(
+        10_000_000,
+        "How many entries of the log an Idempotency-Key is remembered for.",
+        unit="entries",
+        range=(1, 10**12),
+        cluster=True,
+        live=True,
+    )
+    idempotency_bytes: int = _row(
+        64 * MIB,
+        "What all remembered Idempotency-Keys and their results may take together; the oldest are forgotten.",
+        unit="bytes",
+        range=(1, 16 * 1024 * MIB),
+        cluster=True,
+        live=True,
+    )
+    acl_enabled: str = _row("false", "Whether requests need a token for what they ask.", choices=("false", "true"), cluster=True)
+    acl_default_policy: str = _row("allow", "What holds where no rule does.", choices=("allow", "deny"), cluster=True)
+    acl_secrets: str = _row(
+        "shown",
+        "shown: whoever may write the ACL can read secrets of tokens; hashed: only hashes are kept.",
+        choices=("shown", "hashed"),
+        cluster=True,
+    )
+    acl_initial_management: str = _row("", "Secret of a first token that may do everything.", form="uuid", cluster=True, secret=True)
+    blocking_queries_max: int = _row(12_000, "Blocking queries that may wait in one worker.", unit="requests", range=(1, 1_000_000), live=True)
     connections_max: int = _row(16_000, "Client connections of one worker.", unit="connections", range=(2, 1_000_000))
-    stop_deadline_ms: int = _row(8_000, "Time from the signal to stop until what still runs is killed.", unit="ms", range=(100, 600_000))
-    log_level: str = _row("info", "Least severe messages that are written.", choices=("debug", "info", "warning", "error"))
+    scrub_mib_per_second: int = _row(
+        1, "How fast the state's file is compared with its checksums while the node runs; 0: at start only.", unit="MiB/s", range=(0, 1_024)
+    )
+    stop_deadline_ms: int = _row(8_000, "Time from the signal to stop until what still runs is killed.", unit="ms", range=(100, 600_000), live=True)
+    log_level: str = _row("info", "Least severe messages that are written.", choices=("debug", "info", "warning", "error"), live=True)
     log_format: str = _row("auto", "auto: text on a terminal, JSON elsewhere.", choices=("auto", "json", "text"))
     time_scale: float = _row(1.0, "Factor on tick, heartbeat and election timeout together.", range=(0.1, 100.0), cluster=True)
     raft_tick_ms: int = _raft(20, "ms", 1, 1_000, "How often the node looks at its timers; divides the two times below.")
-    raft_heartbeat_ms: int = _raft(100, "ms", 5, 10_000, "How often a leader says that it lives; at most a third of the election timeout.")
+    raft_heartbeat_ms: int = _raft(100, "ms", 5, 10_000, "How often a leader says that it lives; at most a third of the election timeout.", live=True)
     raft_election_timeout_ms: int = _raft(500, "ms", 20, 60_000, "Base T; a follower waits a time from [T, 2T) before it campaigns.")
     raft_lease_drift_percent: int = _raft(
         10,
@@ -150,18 +194,22 @@ class Settings:
         100,
         "How far two nodes' clocks may drift apart before a default read at the leader could be stale; 100 switches the lease off.",
     )
-    raft_append_bytes_max: int = _raft(MIB, "bytes", 1, 64 * MIB, "Payload of one append message; one entry always fits.")
-    raft_inflight_appends_max: int = _raft(64, "count", 1, 4_096, "Unanswered appends a follower.")
-    raft_inflight_bytes_max: int = _raft(8 * MIB, "bytes", 1, 1_024 * MIB, "Unanswered append payload a follower; at least one append.")
+    raft_append_bytes_max: int = _raft(MIB, "bytes", 1, 64 * MIB, "Payload of one append message; one entry always fits.", live=True)
+    raft_inflight_appends_max: int = _raft(64, "count", 1, 4_096, "Unanswered appends a follower.", live=True)
+    raft_inflight_bytes_max: int = _raft(8 * MIB, "bytes", 1, 1_024 * MIB, "Unanswered append payload a follower; at least one append.", live=True)
     raft_proposal_bytes_max: int = _raft(MIB, "bytes", 1, 64 * MIB, "Length of one proposal.")
     raft_uncommitted_bytes_max: int = _raft(64 * MIB, "bytes", 1, 4_096 * MIB, "Proposals a leader holds before they are committed.")
-    raft_apply_bytes_max: int = _raft(4 * MIB, "bytes", 1, 256 * MIB, "Payload handed to the state machine at once.")
-    raft_snapshot_threshold_entries: int = _raft(16_384, "count", 1, 100_000_000, "Entries in the log that make the node compact it.")
-    raft_snapshot_threshold_bytes: int = _raft(32 * MIB, "bytes", 1, 16_384 * MIB, "Payload in the log that makes the node compact it.")
-    raft_trailing_entries: int = _raft(4_096, "count", 0, 100_000_000, "Entries kept behind a compaction; below its threshold.")
-    raft_proposal_timeout_ms: int = _raft(7_000, "ms", 10, 600_000, "How long a proposal or a read waits for its answer, elections included.")
-    raft_disk_stall_ms: int = _raft(5_000, "ms", 100, 600_000, "How long one write of a leader's disk may take before another node leads.")
-    raft_forwarding: int = _raft(1, "switch", 0, 1, "Whether a node passes writes and consistent reads on to the leader; with 0 it refuses them.")
+    raft_apply_bytes_max: int = _raft(4 * MIB, "bytes", 1, 256 * MIB, "Payload handed to the state machine at once.", live=True)
+    raft_snapshot_threshold_entries: int = _raft(16_384, "count", 1, 100_000_000, "Entries in the log that make the node compact it.", live=True)
+    raft_snapshot_threshold_bytes: int = _raft(32 * MIB, "bytes", 1, 16_384 * MIB, "Payload in the log that makes the node compact it.", live=True)
+    raft_trailing_entries: int = _raft(4_096, "count", 0, 100_000_000, "Entries kept behind a compaction; below its threshold.", live=True)
+    raft_proposal_timeout_ms: int = _raft(
+        7_000, "ms", 10, 600_000, "How long a proposal or a read waits for its answer, elections included.", live=True
+    )
+    raft_disk_stall_ms: int = _raft(5_000, "ms", 100, 600_000, "How long one write of a leader's disk may take before another node leads.", live=True)
+    raft_forwarding: int = _raft(
+        1, "switch", 0, 1, "Whether a node passes writes and consistent reads on to the leader; with 0 it refuses them.", live=True
+    )
     raft_snapshot_chunk_bytes: int = _raft(MIB, "bytes", KIB, 16 * MIB, "Size of one piece of a snapshot on its way.")
 
     @property
@@ -199,13 +247,14 @@ def _rows() -> tuple[Setting, ...]:
 
 SETTINGS: tuple[Setting, ...] = _rows()
 _BY_NAME = {row.name: row for row in SETTINGS}
+_SECRETS = {row.name: row.secret for row in SETTINGS}
 
 
-class _Given(NamedTuple):
-    """A value as it was given, and where."""
+class Effective(NamedTuple):
+    """Settings, and where each that was given comes from: a flag, a variable or the path of the file, by the setting's name."""
 
-    value: object
-    origin: str
+    settings: Settings
+    origins: Mapping[str, str]
 
 
 def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
@@ -216,76 +265,38 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None, fil
     :param file: a TOML file with settings by name.
     :raises SettingsInvalid: with every problem; each names the setting, the value and what is allowed.
     """
+    return load_with_origins(environ, flags, file).settings
+
+
+def load_with_origins(environ: Mapping[str, str], flags: Mapping[str, str] | None = None, file: Path | None = None) -> Effective:
+    """As :func:`load`, with where each value comes from."""
     problems: list[str] = []
-    given = _from_file(file, problems) | _from_environment(environ, problems) | _from_flags(flags or {}, problems)
+    given = collect(_SECRETS, environ, flags or {}, file, problems)
     values: dict[str, Any] = {}
     for name, (raw, origin) in given.items():
         row = _BY_NAME[name]
         try:
             values[name] = _convert(row, raw)
         except ValueError as error:
-            shown = "the value given" if row.secret else repr(raw)
+            told = "the value given" if row.secret else shown(raw)
             detail = "" if row.secret or not str(error) else f": {error}"
-            problems.append(f"{name}: {shown} (from {origin}) can't be used{detail}; allowed: {row.allowed}")
+            problems.append(f"{name}: {told} (from {origin}) can't be used{detail}; allowed: {row.allowed}")
     settings = Settings(**values)
     if not settings.name:
         settings = replace(settings, name=_host_name())
-    problems += _member_problems(settings)
-    if not problems:
+    together = _member_problems(settings)
+    if not (problems or together):
         settings = _derive(settings)
-        problems += _broken_rules(settings)
-    if problems:
-        raise SettingsInvalid(tuple(problems))
-    return settings
+        together = _broken_rules(settings)
+    if problems or together:
+        raise SettingsInvalid((*problems, *(_with_file(problem, given, file) for problem in together)))
+    return Effective(settings, {name: origin for name, (_, origin) in given.items()})
 
 
-def _from_flags(flags: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    problems += [f"{name}: no such setting (from the command line)" for name in flags if name not in _BY_NAME]
-    return {name: _Given(value, "--" + name.replace("_", "-")) for name, value in flags.items() if name in _BY_NAME}
-
-
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    given = {}
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in CLIENT_VARIABLES or not environ[variable]:
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        secret_name = name.removesuffix(FILE_SUFFIX.lower())
-        if variable == PREFIX + name.upper() and name in _BY_NAME:
-            given[name] = _Given(environ[variable], variable)
-        elif variable.endswith(FILE_SUFFIX) and secret_name in _BY_NAME and _BY_NAME[secret_name].secret:
-            _read_secret(variable, secret_name, environ, given, problems)
-        elif variable.endswith(FILE_SUFFIX) and secret_name in _BY_NAME:
-            problems.append(f"{variable}: {secret_name} is no secret, so it can't be given by a file; use {PREFIX}{secret_name.upper()}")
-        else:
-            problems.append(f"{variable}: no such setting; docs/settings.md lists them all")
-    return given
-
-
-def _read_secret(variable: str, name: str, environ: Mapping[str, str], given: dict[str, _Given], problems: list[str]) -> None:
-    if environ.get(PREFIX + name.upper()):
-        problems.append(f"{variable}: {PREFIX}{name.upper()} is set too; only one of them is allowed")
-        return
-    try:
-        given[name] = _Given(Path(environ[variable]).read_text(encoding="utf-8").strip(), variable)
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{variable}: {environ[variable]!r} can't be read ({_reason(error)})")
-
-
-def _from_file(file: Path | None, problems: list[str]) -> dict[str, _Given]:
-    if file is None:
-        return {}
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(f"the settings file {str(file)!r} can't be read ({_reason(error)})")
-        return {}
-    problems += [f"{key}: no such setting (from {file}); docs/settings.md lists them all" for key in content if key not in _BY_NAME]
-    return {key: _Given(value, str(file)) for key, value in content.items() if key in _BY_NAME}
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+def _with_file(problem: str, given: Mapping[str, Given], file: Path | None) -> str:
+    """A problem of several values together, with those named that stand in the file."""
+    named = [name for name in dict.fromkeys(re.findall(r"[a-z_]+", problem)) if name in given and given[name].origin == str(file)]
+    return f"{problem} ({', '.join(named)} from {file})" if named else problem
 
 
 def _convert(row: Setting, raw: object) -> Value:
@@ -368,6 +379,10 @@ def _broken_rules(settings: Settings) -> list[str]:
         (
             s.kv_value_bytes_max + COMMAND_OVERHEAD_BYTES <= s.raft_proposal_bytes_max,
             f"kv_value_bytes_max: {s.kv_value_bytes_max} must be {COMMAND_OVERHEAD_BYTES} below raft_proposal_bytes_max {s.raft_proposal_bytes_max}",
+        ),
+        (
+            s.txn_bytes_max + COMMAND_OVERHEAD_BYTES <= s.raft_proposal_bytes_max,
+            f"txn_bytes_max: {s.txn_bytes_max} must be {COMMAND_OVERHEAD_BYTES} below raft_proposal_bytes_max {s.raft_proposal_bytes_max}",
         ),
         (heartbeat % tick == 0, f"raft_tick_ms: {tick} must divide raft_heartbeat_ms {heartbeat}"),
         (election % tick == 0, f"raft_tick_ms: {tick} must divide raft_election_timeout_ms {election}"),

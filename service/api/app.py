@@ -17,15 +17,41 @@ from werkzeug.routing import Rule
 from service.api import paths
 from service.api.cache import Cache
 from service.api.errors import OUTCOME, READ_METHODS, TEXT, Answer, RequestRefused, backend_failure
+from service.api.events import Events
 from service.api.kv import KeyValue
 from service.api.metrics import Requests
+from service.api.monitoring import Monitoring
 from service.api.params import request_id
 from service.api.responses import REQUEST_ID, respond
-from service.api.routes import check, cluster, health, kv, node
+from service.api.restore import Restoring
+from service.api.routes import (
+    acl,
+    agent,
+    catalog,
+    check,
+    cluster,
+    event,
+    health,
+    kv,
+    leadership,
+    monitor,
+    node,
+    operator,
+    reload,
+    scan,
+    sessions,
+    snapshot,
+    telemetry,
+    txn,
+)
 from service.api.routing import Route
+from service.api.save import Saving
+from service.api.sessions import Sessions
+from service.api.txn import Transactions
 from service.errors import UNKNOWN, BackendError
 from service.ipc.client import AgentClient
 from service.ipc.report import read
+from service.reloading import Live
 from service.settings import Settings
 from service.store.reader import Reader
 
@@ -45,10 +71,17 @@ class Worker:
 
     def __init__(self, backend: AgentClient, state: Reader, settings: Settings) -> None:
         self.backend = backend
-        self.settings = settings
+        self.live = Live(settings)
         self.requests = Requests()
-        self.cache = Cache(settings, ClusterId(backend)) if settings.redis_url else None
-        self.kv = KeyValue(backend, state, settings, self.cache)
+        self.cache = Cache(self.live, ClusterId(backend)) if settings.redis_url else None
+        self.kv = KeyValue(backend, state, self.live, self.cache)
+        self.txn = Transactions(backend, self.kv, self.live)
+        self.events = Events(backend, self.kv, settings)
+        self.sessions = Sessions(backend, self.kv, self.live)
+        self.monitoring = Monitoring(backend)
+        self.saving = Saving(backend, self.kv, settings)
+        self.restoring = Restoring(backend, self.kv, self.live)
+        backend.on_configured = lambda configured: self.live.take(configured.values)
 
 
 class ClusterId:
@@ -73,6 +106,7 @@ def create_app(backend: AgentClient, state: Reader, settings: Settings) -> Flask
 
     :param backend: the agent of this node.
     :param state: the local copy of the replicated state.
+    :param settings: those the process was started with; the agent tells what has changed since.
     """
     app = Flask(__name__, static_folder=None, template_folder=None)
     app.response_class = PlainResponse
@@ -80,15 +114,28 @@ def create_app(backend: AgentClient, state: Reader, settings: Settings) -> Flask
     app.url_map.redirect_defaults = False
     worker = Worker(backend, state, settings)
     app.extensions[EXTENSION] = worker
-    about = node.Node(backend, settings)
+    about = node.Node(backend, worker.live)
     for route in [
         *kv.routes(worker.kv),
+        *txn.routes(worker.txn),
+        *scan.routes(backend, worker.kv),
+        *event.routes(worker.events),
+        *sessions.routes(worker.sessions),
         *node.routes(about),
+        *agent.routes(about, worker.kv),
+        *catalog.routes(about, worker.kv),
+        *operator.routes(about, worker.kv),
+        *monitor.routes(worker.monitoring),
+        *snapshot.routes(worker.saving, worker.restoring),
+        *telemetry.routes(about),
+        *reload.routes(about),
         *cluster.routes(about),
+        *leadership.routes(about),
         *check.routes(about),
         *health.routes(about, worker.requests, worker.kv.blocking),
+        *acl.routes(backend, worker.kv, settings),
     ]:
-        _add(app, route)
+        _add(app, worker.kv.permissions.guard(route))
     app.after_request(_echo_request_id)
     app.register_error_handler(404, lambda _: PlainResponse(status=404))
     app.register_error_handler(Exception, _unexpected)
@@ -167,11 +214,13 @@ class PathGuard:
         if path == b"*":
             return (200, [], b"") if method == "OPTIONS" else (400, [], b"")
         if not paths.is_clean(path):
-            return paths.redirect(paths.clean(path), target.query, method)
+            # Go's server keeps the mark of an empty query but where it only adds a slash.
+            mark = "" if not target.query and paths.lacks_slash(path) else target.mark
+            return paths.redirect(paths.clean(path), mark + target.query, method)
         environ["QUERY_STRING"] = target.query
-        if path.startswith(paths.KV_PREFIX):
-            environ[paths.KEY] = path[len(paths.KV_PREFIX) :]
-            path = paths.KV_PREFIX
+        path, behind = paths.split(path)
+        if behind is not None:
+            environ[paths.KEY] = behind
         environ["PATH_INFO"] = path.decode("latin-1")
         environ["SCRIPT_NAME"] = ""
         return None

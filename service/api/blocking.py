@@ -2,9 +2,9 @@
 
 A query registers first and is evaluated then, so that no change falls between. The agent names what each applied batch changed; a change
 marks the queries it touches, each distinct query is evaluated once however many requests wait for it, and those whose index was passed go
-on. A query for a key that does not exist wakes only when that very key changes.
+on. A query for a key that does not exist wakes only when that very key changes. One that looks at another table wakes whenever that changes.
 
-After a reconnection everything is evaluated anew; a new state file (a restored snapshot), or a node that stops, answers everyone at once.
+After a reconnection everything is evaluated anew; a new state file, a restored archive, or a node that stops, answers everyone at once.
 """
 
 import logging
@@ -17,11 +17,15 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 
+from service.api.consistency import Freshness
 from service.api.errors import RequestRefused
-from service.api.reads import Kind, Query, Reads, Result
+from service.api.reads import TABLES, Kind, Query, Reads, Result
 from service.errors import BackendError, StateUnreadable
 from service.ipc.client import AgentClient
 from service.ipc.protocol import Changed, NodeState
+from service.reloading import Live
+from service.store import acl_rows
+from service.store.changes import REPLACED
 from service.store.reader import Reader
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,7 @@ log = logging.getLogger(__name__)
 JITTER_FRACTION = 1 / 16
 UNWATCH_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 1
+_LISTINGS = (Kind.TREE, Kind.NAMES)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,14 +63,14 @@ class _Group:
 class Blocking:
     """The blocking queries of one worker.
 
-    :param capacity: how many may wait; more are refused with 429.
+    :param live: ``blocking_queries_max`` is how many may wait; more are refused with 429.
     """
 
-    def __init__(self, backend: AgentClient, state: Reader, reads: Reads, capacity: int) -> None:
+    def __init__(self, backend: AgentClient, state: Reader, reads: Reads, live: Live) -> None:
         self._backend = backend
         self._state = state
         self._reads = reads
-        self._capacity = capacity
+        self._live = live
         self._waiting = 0
         self._groups: dict[Query, _Group] = {}
         self._prefixes: dict[bytes, set[_Group]] = {}
@@ -82,31 +87,30 @@ class Blocking:
         """How many requests wait."""
         return self._waiting
 
-    def wait(self, query: Query, index: int, wait_seconds: float, *, fresh: bool, consistent: bool = False) -> Result:
+    def wait(self, query: Query, index: int, wait_seconds: float, freshness: Freshness) -> Result:
         """Evaluate a query, and again at each change, until its index is above ``index`` or the time is up.
 
-        :param fresh: begin with a barrier.
-        :param consistent: one that asks a quorum.
+        :param freshness: of the first evaluation.
         :returns: the newest result, whether or not it changed.
         :raises RequestRefused: too many queries wait already.
         """
         if self._quitting:
-            return self._reads.read(query, fresh=fresh, consistent=consistent)
-        if self._waiting >= self._capacity:
-            text = f"Too many blocking queries: {self._capacity} wait already."
+            return self._reads.read(query, **freshness._asdict())
+        if self._waiting >= (capacity := self._live.now.blocking_queries_max):
+            text = f"Too many blocking queries: {capacity} wait already."
             raise RequestRefused(429, text, (("Retry-After", str(RETRY_AFTER_SECONDS)),))
         waiter = _Waiter(index)
         group = self._register(query, waiter)
         try:
             self._watch()
-            first = self._reads.read(query, fresh=fresh, consistent=consistent)
-            if first.index > index:
+            first = self._reads.read(query, **freshness._asdict())
+            if query.is_news(first.index, index):
                 return first
             waiter.answer.wait(wait_seconds * (1 + random.random() * JITTER_FRACTION))  # noqa: S311 - spreads load, guards nothing
             if waiter.answer.ready():
                 changed: Result = waiter.answer.get()
                 return changed
-            if query.kind is Kind.KEY:
+            if query.kind in {Kind.KEY, Kind.SESSION}:
                 return self._reads.read(query, fresh=False)
             # A listing is dear, and every change to this one would have renewed it.
             return group.latest or first
@@ -123,12 +127,19 @@ class Blocking:
     def changed(self, message: Changed) -> None:
         """Mark the queries that a batch may have changed. Never waits."""
         if message.everything:
-            self._mark(self._groups.values())
+            self._mark(self._groups.values(), forced=REPLACED in message.tables)
             return
         for key in message.keys:
             self._mark(self._touched(key))
         for prefix in message.prefixes:
             self._mark(group for group in self._groups.values() if _overlaps(group.query, prefix))
+        for table in message.tables:
+            self._mark(group for group in self._groups.values() if TABLES.get(group.query.kind) == table)
+            if table == acl_rows.TABLE:  # who has lost a permission waits no longer
+                self._mark(group for group in self._groups.values() if group.query.token is not None)
+        if message.sessions:
+            names = {id_.encode() for id_ in message.sessions}
+            self._mark(group for group in self._groups.values() if _is_about(group.query, names))
 
     def state_changed(self, state: NodeState) -> None:
         """Notice a new state file and the end of the node. Never waits."""
@@ -165,8 +176,11 @@ class Blocking:
                 forced, group.dirty, group.forced = group.forced, False, False
                 result = group.latest = self._reads.read(group.query, fresh=False)
                 for waiter in group.waiters:
-                    if forced or result.index > waiter.index:
+                    if forced or group.query.is_news(result.index, waiter.index):
                         waiter.answer.set(result)
+        except RequestRefused as refused:
+            for waiter in group.waiters:
+                waiter.answer.set_exception(refused)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             log.warning("a blocking query for %r could not be evaluated: %s", group.query.key, error)
             for waiter in group.waiters:
@@ -180,7 +194,7 @@ class Blocking:
         group = self._groups.get(query)
         if group is None:
             group = self._groups[query] = _Group(query)
-            if query.kind is not Kind.KEY:
+            if query.kind in _LISTINGS:
                 self._prefixes.setdefault(query.key, set()).add(group)
                 self._prefix_lengths[len(query.key)] = self._prefix_lengths.get(len(query.key), 0) + 1
         group.waiters.add(waiter)
@@ -198,7 +212,7 @@ class Blocking:
     def _forget(self, group: _Group) -> None:
         query = group.query
         del self._groups[query]
-        if query.kind is Kind.KEY:
+        if query.kind not in _LISTINGS:
             return
         self._prefixes[query.key].discard(group)
         if not self._prefixes[query.key]:
@@ -232,6 +246,11 @@ class Blocking:
 
 def _overlaps(query: Query, deleted: bytes) -> bool:
     """Whether deleting all keys under a prefix may change the result of a query."""
-    if query.kind is Kind.KEY:
-        return query.key.startswith(deleted)
+    if query.kind not in _LISTINGS:
+        return query.kind is Kind.KEY and query.key.startswith(deleted)
     return query.key.startswith(deleted) or deleted.startswith(query.key)
+
+
+def _is_about(query: Query, sessions: set[bytes]) -> bool:
+    """Whether creating or destroying sessions may change the result of a query."""
+    return query.key in sessions if query.kind is Kind.SESSION else query.kind in {Kind.SESSIONS, Kind.NODE_SESSIONS}

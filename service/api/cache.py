@@ -10,8 +10,9 @@ import gevent
 
 from service.api.errors import Headers
 from service.cache import MILLISECONDS, CacheUnavailable, Entry, Links, namespace, now_ms
-from service.settings import Settings
-from service.store.reader import Found, Row
+from service.domain.entries import Row
+from service.reloading import Live
+from service.store.reader import Found
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,9 @@ class Cache:
     :param cluster_id: tells the id of the cluster; empty while it is not known, which bypasses the cache.
     """
 
-    def __init__(self, settings: Settings, cluster_id: Callable[[], str]) -> None:
-        self._links = Links(settings.redis_url, settings.cache_timeout_ms / MILLISECONDS, CONNECTIONS_MAX)
-        self._ttl_ms = settings.cache_ttl_seconds * MILLISECONDS
+    def __init__(self, live: Live, cluster_id: Callable[[], str]) -> None:
+        self._links = Links(live.now.redis_url, live.now.cache_timeout_ms / MILLISECONDS, CONNECTIONS_MAX)
+        self._live = live
         self._cluster_id = cluster_id
         self._floor = 0
 
@@ -38,7 +39,8 @@ class Cache:
         :param fresh: reads it after a barrier.
         :returns: what was found, and the headers that say whence.
         """
-        ttl_ms = self._ttl_ms if max_age_seconds is None else min(self._ttl_ms, int(max_age_seconds * MILLISECONDS))
+        whole_ttl_ms = self._live.now.cache_ttl_seconds * MILLISECONDS
+        ttl_ms = whole_ttl_ms if max_age_seconds is None else min(whole_ttl_ms, int(max_age_seconds * MILLISECONDS))
         try:
             space = namespace(self._known_cluster())
             with self._links.borrow() as link:
@@ -54,7 +56,7 @@ class Cache:
         began_ms = now_ms()
         found = fresh()
         row = found.row
-        gevent.spawn(self._fill, space, key, Entry(row and row[1:], found.index, found.applied, began_ms))
+        gevent.spawn(self._fill, space, key, Entry(row and row[1:], found.index, found.applied, began_ms), whole_ttl_ms)
         return found, [("X-Cache", MISS)]
 
     def _known_cluster(self) -> str:
@@ -62,10 +64,10 @@ class Cache:
             return cluster_id
         raise CacheUnavailable("the cluster's id is not known yet")
 
-    def _fill(self, space: str, key: bytes, entry: Entry) -> None:
+    def _fill(self, space: str, key: bytes, entry: Entry, ttl_ms: int) -> None:
         try:
             with self._links.borrow() as link:
-                if command := link.put_command(space, key, entry, self._ttl_ms):
+                if command := link.put_command(space, key, entry, ttl_ms):
                     link.ask(*command)
         except CacheUnavailable as reason:
             log.debug("the cache was not filled: %s", reason)

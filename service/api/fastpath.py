@@ -29,6 +29,7 @@ class FastPath:
         self._app = app.wsgi_app
         worker: Worker = app.extensions[EXTENSION]
         self._kv = worker.kv
+        self._backend = worker.backend
         self._actions = {"GET": worker.kv.get_one, "PUT": worker.kv.put_one}
         self._count = worker.requests.count
 
@@ -58,6 +59,15 @@ class FastPath:
     def release(self) -> None:
         """Answer all blocking queries at once, and let none wait any more: the worker stops."""
         self._kv.blocking.release()
+
+    def abandon(self) -> None:
+        """Answer everybody who still waits for the agent: of a write that was sent nobody knows what becomes of it."""
+        self._backend.close()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the whole node stops, not just this worker."""
+        return self._backend.node_state.quitting
 
 
 def _is_plain(path: str) -> bool:

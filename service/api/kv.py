@@ -4,34 +4,36 @@ Each takes the decoded key, the parsed parameters and the WSGI environment, and 
 short cut before it call the same functions.
 """
 
-import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from service.api import params as parameters
+from service.api.acl.permissions import Permissions
+from service.api.acl.resolver import DENIED, FORBIDDEN, Resolver
 from service.api.blocking import Blocking
 from service.api.cache import Cache
+from service.api.conditions import IF_MATCH, IF_NONE_MATCH, INDEX, entity_tag, failed, guarded, is_known, refuse
+from service.api.consistency import Freshness, contact, effective, evaluate
 from service.api.errors import Answer, Headers, RequestRefused, backend_failure
 from service.api.params import Params
 from service.api.reads import Kind, Query, Reads, Result
-from service.api.responses import JSON, JSON_HEADERS, NOT_FOUND, OK, RAW_HEADERS, entry, pretty
-from service.domain.commands import KvDelete, KvDeleteTree, KvPut, encode
-from service.domain.results import decode
+from service.api.responses import JSON, NOT_FOUND, NOT_MODIFIED, OK, RAW_HEADERS, entry, pretty
+from service.api.writes import Writes
+from service.domain.acl.rules import READ, WRITE
+from service.domain.commands import KvDelete, KvDeleteTree, KvLock, KvPut, Origin, TxnOperation
+from service.domain.entries import Row
+from service.domain.results import WriteResult, decode
 from service.errors import BackendError
 from service.ipc.client import AgentClient
-from service.settings import Settings
-from service.store.reader import Reader, Row
+from service.reloading import Live
+from service.store.reader import Reader
 
 Environ = Mapping[str, Any]
 
 METHODS = ("OPTIONS", "GET", "PUT", "DELETE")
-TRUE: Answer = (OK, JSON_HEADERS, b"true")
-FALSE: Answer = (OK, JSON_HEADERS, b"false")
-TRUE_PRETTY: Answer = (OK, JSON_HEADERS, b"true\n")
-FALSE_PRETTY: Answer = (OK, JSON_HEADERS, b"false\n")
-UUID_CHARACTERS = 36
-# What Go's time.Since gives for a time that never was, in milliseconds.
-NEVER_MILLISECONDS = 9_223_372_036_854
 PRETTY_ON_HUB_BYTES_MAX = 256 * 1024
 _LEADER_HEADERS: Headers = [("X-Consul-Knownleader", "true"), ("X-Consul-Lastcontact", "0")]
 
@@ -39,65 +41,91 @@ _LEADER_HEADERS: Headers = [("X-Consul-Knownleader", "true"), ("X-Consul-Lastcon
 class KeyValue:
     """The key-value API of one worker."""
 
-    def __init__(self, backend: AgentClient, state: Reader, settings: Settings, cache: Cache | None) -> None:
+    def __init__(self, backend: AgentClient, state: Reader, live: Live, cache: Cache | None) -> None:
         self._backend = backend
-        self._datacenter = settings.datacenter
-        self._value_bytes_max = settings.kv_value_bytes_max
+        self._live = live
+        self._datacenter = live.now.datacenter
         self._cache = cache
-        self._reads = Reads(backend, state)
-        self.blocking = Blocking(backend, state, self._reads, settings.blocking_queries_max)
+        resolver = Resolver(state, live.now)
+        self.reads = Reads(backend, state, resolver)
+        self.permissions = Permissions(resolver, self.reads, live.now.name)
+        self.writes = Writes(backend, live)
+        self.blocking = Blocking(backend, state, self.reads, live)
 
     # -- GET --
 
     def get_one(self, key: bytes, params: Params, environ: Environ) -> Answer:
         """GET of one key: the entry, or its value with ``?raw``."""
         try:
-            parameters.check_headers(environ, params)
+            parameters.check_cache_control(environ)
             _require(key)
-            self._check_datacenter(params)
+            parameters.check_namespace(environ, params)
+            self.check_datacenter(params)
             if params.cached and self._cache is not None and not (params.stale or params.index):
                 return self._get_cached(self._cache, key, params, environ)
-            result = self._read(Query(Kind.KEY, key), params)
+            result = self.read(Query(Kind.KEY, key, token=self.permissions.token(environ)), params)
         except RequestRefused as refused:
             return refused.answer("GET")
         except BackendError as error:
             return backend_failure(error, "GET")
-        return _one(result.row, self._index_headers(result.index, params.stale), params)
+        return _one(result.row, self.headers(result, params), params, environ)
 
     def _get_cached(self, cache: Cache, key: bytes, params: Params, environ: Environ) -> Answer:
-        found, headers = cache.read(key, parameters.max_age_seconds(environ), lambda: self._reads.read_one(key))
+        if self.permissions.enabled and not self.permissions.local(environ).may(READ, "key", key):
+            raise RequestRefused(FORBIDDEN, DENIED)
+        found, headers = cache.read(key, parameters.max_age_seconds(environ), lambda: self.reads.read_one(key))
         hit = len(headers) > 1
-        return _one(found.row, self._index_headers(found.index, hit) + headers, params)
+        return _one(found.row, self.index_headers(found.index, hit) + headers, params, environ)
 
     def get_many(self, prefix: bytes, params: Params, environ: Environ) -> Answer:
         """GET with ``?keys`` or ``?recurse``: the names or the entries under a prefix."""
         kind, separator = (Kind.NAMES, params.separator) if params.keys else (Kind.TREE, b"")
         try:
             parameters.check_headers(environ, params)
-            self._check_datacenter(params)
-            result = self._read(Query(kind, prefix, separator), params)
+            self.check_datacenter(params)
+            result = self.read(Query(kind, prefix, separator, token=self.permissions.token(environ)), params)
         except RequestRefused as refused:
             return refused.answer("GET")
         except BackendError as error:
             return backend_failure(error, "GET")
-        headers = self._index_headers(result.index, params.stale)
+        headers = self.headers(result, params)
         if result.body is None:
             return NOT_FOUND, headers, b""
         return OK, [JSON, *headers], pretty(result.body) if params.pretty else result.body
 
-    def _read(self, query: Query, params: Params) -> Result:
-        if params.index:
-            return self.blocking.wait(query, params.index, params.wait_seconds, fresh=not params.stale, consistent=params.consistent)
-        return self._reads.read(query, fresh=not params.stale, consistent=params.consistent)
+    def read(self, query: Query, params: Params) -> Result:
+        """Answer any query as the common parameters say: at once, or when there is news.
 
-    def _index_headers(self, index: int, local: bool) -> Headers:
-        """:param local: the leader was not asked."""
+        :raises BackendError: the barrier failed, or the state can't be read.
+        """
+        if params.available or params.max_stale_ms:
+            result, local = evaluate(self._backend, params, partial(self._read, query, params))
+            return structs.replace(result, local=local)
+        if params.index:
+            return self._read(query, params, Freshness(not params.stale, params.consistent))
+        return self.reads.read(query, fresh=not params.stale, consistent=params.consistent)
+
+    def _read(self, query: Query, params: Params, freshness: Freshness) -> Result:
+        if params.index:
+            return self.blocking.wait(query, params.index, params.wait_seconds, freshness)
+        return self.reads.read(query, **freshness._asdict())
+
+    def headers(self, result: Result, params: Params) -> Headers:
+        """The headers of the answer to a query."""
+        if result.local is None:
+            return self.index_headers(result.index, params.stale)
+        return self.index_headers(result.index, result.local) + effective(result.local)
+
+    def index_headers(self, index: int, local: bool) -> Headers:
+        """The headers that every read has.
+
+        :param local: the leader was not asked.
+        """
         first = ("X-Consul-Index", str(index or 1))
         if not local:
             return [first, *_LEADER_HEADERS]
-        state = self._backend.node_state
-        known = "true" if state.leader_known else "false"
-        return [first, ("X-Consul-Knownleader", known), ("X-Consul-Lastcontact", str(_age_milliseconds(state.leading, state.contact)))]
+        known, milliseconds = contact(self._backend)
+        return [first, ("X-Consul-Knownleader", known), ("X-Consul-Lastcontact", str(milliseconds))]
 
     # -- PUT and DELETE --
 
@@ -108,16 +136,21 @@ class KeyValue:
             _require(key)
             options = parameters.parse_put(params)
             origin = parameters.origin(environ)
-            value = read_body(environ, self._value_bytes_max)
-            self._check_datacenter(params)
+            value = read_body(environ, self._live.now.kv_value_bytes_max)
+            self.check_datacenter(params)
+            if self.permissions.enabled:
+                origin = parameters.origin(environ, self.permissions.require(environ, WRITE, "key", key).accessor)
+            command: KvPut | KvLock
             if options.acquire is not None or options.release is not None:
-                return _without_sessions(options, params)
-            done = decode(self._backend.propose(encode(KvPut(key, value, options.flags, options.cas, origin)))).ok
+                command = _lock(key, value, options, origin)
+            else:
+                command = KvPut(key, value, options.flags, options.cas, origin)
+            result, headers = self._write(command, options.cas, environ)
         except RequestRefused as refused:
             return refused.answer("PUT")
         except BackendError as error:
             return backend_failure(error, "PUT")
-        return _truth(done, params)
+        return written(result, params, headers)
 
     def delete(self, key: bytes, params: Params, environ: Environ) -> Answer:
         """DELETE of one key, or of all under a prefix with ``?recurse``."""
@@ -128,18 +161,49 @@ class KeyValue:
                 _require(key)
             cas = parameters.parse_delete_cas(params)
             origin = parameters.origin(environ)
-            self._check_datacenter(params)
-            command = KvDeleteTree(key, origin) if params.recurse else KvDelete(key, cas, origin)
-            done = decode(self._backend.propose(encode(command))).ok
+            self.check_datacenter(params)
+            if self.permissions.enabled:
+                origin = parameters.origin(environ, self._may_delete(key, params, environ))
+            if params.recurse:
+                refuse(environ)
+                done = self.writes.propose(KvDeleteTree(key, origin), environ)
+                result, headers = decode(done.result), done.headers
+            else:
+                result, headers = self._write(KvDelete(key, cas, origin), cas, environ)
         except RequestRefused as refused:
             return refused.answer("DELETE")
         except BackendError as error:
             return backend_failure(error, "DELETE")
-        return _truth(done, params)
+        return written(result, params, headers)
 
-    def _check_datacenter(self, params: Params) -> None:
+    def _write(self, command: KvPut | KvDelete | KvLock, cas: int | None, environ: Environ) -> tuple[WriteResult, Headers]:
+        conditional = IF_MATCH in environ or IF_NONE_MATCH in environ
+        done = self.writes.propose(guarded(environ, command, cas) if conditional else command, environ)
+        result = decode(done.result)
+        if result.error:
+            raise RequestRefused(500, result.error, tuple(done.headers))
+        return result, done.headers
+
+    def _may_delete(self, key: bytes, params: Params, environ: Environ) -> str:
+        """Refuse a deletion that is not allowed, on all keys that it is about.
+
+        :returns: the accessor of who asks.
+        """
+        who = self.permissions.fresh(environ)
+        if not (who.may_on_all(WRITE, key) if params.recurse else who.may(WRITE, "key", key)):
+            raise RequestRefused(FORBIDDEN, DENIED)
+        return who.accessor
+
+    def check_datacenter(self, params: Params) -> None:
+        """Refuse a request for another datacenter."""
         if params.datacenter and params.datacenter != self._datacenter:
             raise RequestRefused(500, "No path to datacenter")
+
+
+def _lock(key: bytes, value: bytes, options: parameters.PutParams, origin: Origin) -> KvLock:
+    verb, session = ("unlock", options.release or "") if options.acquire is None else ("lock", options.acquire)
+    named = session.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return KvLock(TxnOperation(verb, key, value, options.flags, session=named), origin)
 
 
 def _require(key: bytes) -> None:
@@ -147,8 +211,10 @@ def _require(key: bytes) -> None:
         raise RequestRefused(400, "Missing key name")
 
 
-def read_body(environ: Environ, bytes_max: int) -> bytes:
+def read_body(environ: Environ, bytes_max: int, setting: str = "kv_max_value_size") -> bytes:
     """The whole body of a request, verbatim.
+
+    :param setting: what the limit is called in Consul.
 
     :raises RequestRefused: it is longer than allowed (chunked ones too), or ended early.
     """
@@ -156,7 +222,7 @@ def read_body(environ: Environ, bytes_max: int) -> bytes:
     if length := environ.get("CONTENT_LENGTH"):
         expected = int(length)
         if expected > bytes_max:
-            raise RequestRefused(413, _too_large(f"({expected} bytes)", bytes_max))
+            raise RequestRefused(413, _too_large(f"({expected} bytes)", bytes_max, setting))
         body: bytes = stream.read(expected)
         if len(body) < expected:
             raise RequestRefused(400, f"The request's body ended after {len(body)} of {expected} bytes.")
@@ -165,46 +231,38 @@ def read_body(environ: Environ, bytes_max: int) -> bytes:
         return b""
     body = stream.read(bytes_max + 1)
     if len(body) > bytes_max:
-        raise RequestRefused(413, _too_large("", bytes_max))
+        raise RequestRefused(413, _too_large("", bytes_max, setting))
     return body
 
 
-def _too_large(found: str, bytes_max: int) -> str:
-    see = "https://www.consul.io/docs/agent/options.html#kv_max_value_size"
+def _too_large(found: str, bytes_max: int, setting: str) -> str:
+    see = f"https://www.consul.io/docs/agent/options.html#{setting}"
     return f"Request body{found} too large, max size: {bytes_max} bytes. See {see}."
 
 
-def _one(row: Row | None, headers: Headers, params: Params) -> Answer:
+def _one(row: Row | None, headers: Headers, params: Params, environ: Environ) -> Answer:
     if row is None:
         return NOT_FOUND, headers, b""
+    headers.append(entity_tag(row.modify_index))
+    if IF_NONE_MATCH in environ and is_known(environ, row.modify_index):
+        return NOT_MODIFIED, headers, b""
     if params.raw:
         return OK, [*RAW_HEADERS, *headers], row.value
     body = b"[%b]" % entry(row)
     return OK, [JSON, *headers], pretty(body) if params.pretty else body
 
 
-def _truth(value: bool, params: Params) -> Answer:
-    if params.pretty:
-        return TRUE_PRETTY if value else FALSE_PRETTY
-    return TRUE if value else FALSE
+def written(result: WriteResult, params: Params, more: Headers) -> Answer:
+    """The answer to a write: ``true``, or ``false`` when a condition of Consul's did not hold. The headers name the log index at which it was
+    applied, and the version that the key has now.
 
-
-def _without_sessions(options: parameters.PutParams, params: Params) -> Answer:
-    """What Consul answers when the session does not exist: there are none yet."""
-    if options.acquire is None:
-        if not options.release:
-            raise RequestRefused(500, "missing session")
-        return _truth(value=False, params=params)
-    if not options.acquire:
-        raise RequestRefused(500, "missing session")
-    if len(options.acquire.encode("utf-8", "surrogateescape")) != UUID_CHARACTERS:
-        raise RequestRefused(500, f"failed session lookup: index error: UUID must be {UUID_CHARACTERS} characters")
-    raise RequestRefused(500, f'invalid session "{options.acquire}"')
-
-
-def _age_milliseconds(leading: bool, contact: float) -> int:
-    if leading:
-        return 0
-    if not contact:
-        return NEVER_MILLISECONDS
-    return max(0, int((time.clock_gettime(time.CLOCK_BOOTTIME) - contact) * 1000))
+    :param more: more headers.
+    """
+    if result.unmet:
+        status, headers, body = failed(result, params)
+        return status, headers + more, body
+    headers = [JSON, (INDEX, str(result.index)), *more]
+    if result.modify_index:
+        headers.append(entity_tag(result.modify_index))
+    body = b"true" if result.ok else b"false"
+    return OK, headers, body + b"\n" if params.pretty else body

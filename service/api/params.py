@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import quote_plus, unquote_to_bytes
 
 from service.api.errors import RequestRefused
-from service.api.go import parse_duration, parse_uint64, quote
+from service.api.go import parse_duration, parse_uint64
 from service.domain.commands import NOBODY, Origin
+from service.domain.quoting import quote
 
 WAIT_SECONDS_DEFAULT = 300.0
 WAIT_SECONDS_MAX = 600.0
@@ -22,6 +23,8 @@ REASON_BYTES_MAX = 1024
 
 _BAD, _FAILED = 400, 500
 _NANOSECONDS = 10**9
+_NANOSECONDS_A_MILLISECOND = 10**6
+_MODES = ("default", "consistent", "stale", "available")
 _NO_ENTERPRISE = "Namespaces are a Consul Enterprise feature"
 
 Query = Mapping[str, tuple[str, ...]]
@@ -33,6 +36,8 @@ class Params:
 
     :ivar index: a blocking query waits for a result newer than this; 0 for none.
     :ivar wait_seconds: how long it waits.
+    :ivar available: old rather than none, while there is no leader; see :mod:`service.api.consistency`.
+    :ivar max_stale_ms: how old an answer may be that this node gives alone; 0 for any age, and where it never does.
     :ivar separator: cuts the keys of a listing; empty for none.
     :ivar query: all parameters, for those that only some requests know.
     """
@@ -50,6 +55,8 @@ class Params:
     recurse: bool = False
     keys: bool = False
     separator: bytes = b""
+    available: bool = False
+    max_stale_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +86,16 @@ def parse(query: str) -> Params:
 def _parse(text: str) -> Params:
     query = _parse_query(text)
     stale, consistent, cached = "stale" in query, "consistent" in query, "cached" in query
+    mode = _mode(query)
+    max_stale_ms = 0.0
     if max_stale := _first(query, "max_stale"):
-        _duration(max_stale, f"Invalid max_stale value {quote(max_stale)}")
-    if stale and consistent:
+        max_stale_ms = max(_duration(max_stale, f"Invalid max_stale value {quote(max_stale)}"), 0) / _NANOSECONDS_A_MILLISECOND
+    # A bound allows a stale answer.
+    if (stale or max_stale_ms) and consistent:
         raise RequestRefused(_BAD, "Cannot specify ?stale with ?consistent, conflicting semantics.")
+    if mode and (conflicting := next((name for name in ("stale", "consistent", "cached") if name in query and name != mode), "")):
+        raise RequestRefused(_BAD, f"Cannot specify ?consistency={mode} with ?{conflicting}, conflicting semantics.")
+    stale, consistent = stale or mode == "stale", consistent or mode == "consistent"
     if cached and consistent:
         raise RequestRefused(_BAD, "Cannot specify ?cached with ?consistent, conflicting semantics.")
     wait_seconds = _wait_seconds(_first(query, "wait"))
@@ -101,7 +114,39 @@ def _parse(text: str) -> Params:
         "recurse" in query,
         "keys" in query,
         separator.encode("utf-8", "surrogateescape"),
+        mode == "available",
+        max_stale_ms if stale or mode == "available" else 0.0,
     )
+
+
+def check_escapes(query: str) -> None:
+    """Refuse a query with an escape that can't be read, whatever it is for.
+
+    :raises RequestRefused: with Consul's status.
+    """
+    if "%" in query:
+        _parse_query(query)
+
+
+def parse_for_write(query: str) -> Params:
+    """Read only what those requests look at that change something other than single keys: the datacenter, the namespace and ``?pretty``.
+
+    :raises RequestRefused: an escape that can't be read.
+    """
+    if not query:
+        return NO_PARAMS
+    found = _parse_query(query)
+    return Params(found, datacenter=_first(found, "dc"), namespace=_first(found, "ns"), pretty="pretty" in found)
+
+
+def parse_watch(query: str) -> Params:
+    """Read what requests look at that are answered from this node alone, and may wait: ``index``, ``wait`` and ``?pretty``.
+
+    :raises RequestRefused: with Consul's status and text.
+    """
+    found = _parse_query(query)
+    index, wait_seconds = _index(_first(found, "index")), _wait_seconds(_first(found, "wait"))
+    return Params(found, stale=True, index=index, wait_seconds=wait_seconds, pretty="pretty" in found)
 
 
 def parse_put(params: Params) -> PutParams:
@@ -140,16 +185,32 @@ def refuse_conflicts(query: Query, *names: str) -> None:
 
 
 def check_headers(environ: Mapping[str, Any], params: Params) -> None:
-    """Refuse what Consul refuses in headers, and the namespaces of the query.
+    """Refuse what Consul refuses in headers of whatever takes the options of a read, and the namespaces of the query.
+
+    :raises RequestRefused: with Consul's status and text.
+    """
+    check_cache_control(environ)
+    check_namespace(environ, params)
+
+
+def check_namespace(environ: Mapping[str, Any], params: Params) -> None:
+    """Refuse a namespace.
+
+    :raises RequestRefused: with Consul's status and text.
+    """
+    if environ.get("HTTP_X_CONSUL_NAMESPACE"):
+        raise RequestRefused(_BAD, f'Bad request: Invalid header: "X-Consul-Namespace" - {_NO_ENTERPRISE}')
+    if params.namespace:
+        raise RequestRefused(_BAD, f'Bad request: Invalid query parameter: "ns" - {_NO_ENTERPRISE}')
+
+
+def check_cache_control(environ: Mapping[str, Any]) -> None:
+    """Refuse a Cache-Control that can't be read.
 
     :raises RequestRefused: with Consul's status and text.
     """
     if "HTTP_CACHE_CONTROL" in environ:
         max_age_seconds(environ)
-    if environ.get("HTTP_X_CONSUL_NAMESPACE"):
-        raise RequestRefused(_BAD, f'Bad request: Invalid header: "X-Consul-Namespace" - {_NO_ENTERPRISE}')
-    if params.namespace:
-        raise RequestRefused(_BAD, f'Bad request: Invalid query parameter: "ns" - {_NO_ENTERPRISE}')
 
 
 def max_age_seconds(environ: Mapping[str, Any]) -> float | None:
@@ -159,8 +220,8 @@ def max_age_seconds(environ: Mapping[str, Any]) -> float | None:
     """
     age = None
     for directive in str(environ.get("HTTP_CACHE_CONTROL", "")).lower().split(","):
-        name, _, value = directive.strip().partition("=")
-        if name in ("max-age", "stale-if-error"):
+        name, sign, value = directive.strip().partition("=")
+        if name in ("max-age", "stale-if-error") and sign:
             if not value.removeprefix("-").removeprefix("+").isdecimal() or len(value) > 18:
                 raise RequestRefused(_BAD, "Invalid Cache-Control header.")
             if name == "max-age":
@@ -170,19 +231,21 @@ def max_age_seconds(environ: Mapping[str, Any]) -> float | None:
     return age
 
 
-def origin(environ: Mapping[str, Any]) -> Origin:
+def origin(environ: Mapping[str, Any], actor: str = "") -> Origin:
     """Who asks, under which id, and why.
+
+    :param actor: the accessor of the request's token, if it was asked for one.
 
     :raises RequestRefused: when the reason is too long.
     """
     named = request_id(environ)
     reason = environ.get("HTTP_X_CHANGE_REASON", "")
-    if not named and not reason:
+    if not (named or reason or actor):
         return NOBODY
     raw = reason.encode("latin-1")
     if len(raw) > REASON_BYTES_MAX:
         raise RequestRefused(_BAD, f"X-Change-Reason is {len(raw)} bytes long; at most {REASON_BYTES_MAX} are allowed.")
-    return Origin(request_id=named, reason=raw.decode("utf-8", "replace"))
+    return Origin(actor, request_id=named, reason=raw.decode("utf-8", "replace"))
 
 
 def request_id(environ: Mapping[str, Any]) -> str:
@@ -224,6 +287,16 @@ def _number(query: Query, name: str) -> int:
         return parse_uint64(query[name][0])
     except ValueError as error:
         raise RequestRefused(_FAILED, str(error)) from None
+
+
+def _mode(query: Query) -> str:
+    """What ``?consistency`` says; empty when it is not given."""
+    if "consistency" not in query:
+        return ""
+    mode = _first(query, "consistency")
+    if mode not in _MODES:
+        raise RequestRefused(_BAD, f"Invalid consistency {quote(mode)}, one of {', '.join(_MODES)} was expected")
+    return mode
 
 
 def _index(text: str) -> int:

@@ -21,15 +21,42 @@ _SAFE_IN_PATH = "$&+,/:;=@-_.~"
 _REDIRECTED = 301
 
 KV_PREFIX = b"/v1/kv/"
+SUBTREES = frozenset(
+    prefix.encode()
+    for prefix in (
+        "/v1/kv/",
+        "/v1/event/fire/",
+        "/v1/session/info/",
+        "/v1/session/node/",
+        "/v1/session/renew/",
+        "/v1/session/destroy/",
+        "/v1/catalog/node/",
+        "/v1/catalog/node-services/",
+        "/v1/catalog/service/",
+        "/v1/health/node/",
+        "/v1/health/service/",
+        "/v1/health/checks/",
+        "/v1/health/connect/",
+        "/v1/health/state/",
+        "/v1/coordinate/node/",
+    )
+)
+"""Paths whose last part is a name; without their slash they are redirected."""
+NAMED = (KV_PREFIX, *(prefix for prefix in SUBTREES if prefix.startswith(b"/v1/session/")))
+"""Those whose last part is taken off and left in the environment."""
 KEY = "kvorum.key"
-"""Where the environment holds the key of a request, as bytes."""
+"""Where the environment holds the key (or the id, or the name) of a request, as bytes."""
 
 
 class Target(NamedTuple):
-    """Where a request goes: the decoded path, and the query as it was sent."""
+    """Where a request goes: the decoded path, and the query as it was sent.
+
+    :ivar mark: the question mark before the query, which may be empty.
+    """
 
     path: bytes
     query: str
+    mark: str = ""
 
 
 def raw_uri(environ: Mapping[str, Any]) -> str:
@@ -49,16 +76,16 @@ def parse(raw_uri: str) -> Target:
     """
     if not raw_uri.startswith("/"):
         raw_uri = _without_host(raw_uri)
-    path, _, query = raw_uri.partition("?")
+    path, mark, query = raw_uri.partition("?")
     if "%" not in path:
         if path.isascii() and path.isprintable():
-            return Target(path.encode("ascii"), query)
+            return Target(path.encode("ascii"), query, mark)
     elif _MALFORMED.search(path):
         raise RequestRefused(400, "400 Bad Request")
     decoded = unquote_to_bytes(path.encode("latin-1"))
     if not decoded.decode("utf-8", "replace").isprintable():
         raise RequestRefused(400, "")
-    return Target(decoded, query)
+    return Target(decoded, query, mark)
 
 
 def _without_host(raw_uri: str) -> str:
@@ -71,22 +98,36 @@ def _without_host(raw_uri: str) -> str:
 
 def is_clean(path: bytes) -> bool:
     """Whether the path may be used as it is."""
-    return path.startswith(b"/") and not _UNCLEAN.search(path) and path != KV_PREFIX[:-1]
+    return path.startswith(b"/") and not _UNCLEAN.search(path) and path + b"/" not in SUBTREES
 
 
 def clean(path: bytes) -> bytes:
     """The path that an unclean one is redirected to."""
     result = posixpath.normpath(b"/" + path.lstrip(b"/"))
-    if result == KV_PREFIX[:-1]:
-        return KV_PREFIX
+    if result + b"/" in SUBTREES:
+        return result + b"/"
     return result + b"/" if path.endswith(b"/") and result != b"/" else result
 
 
+def lacks_slash(path: bytes) -> bool:
+    """Whether all that an unclean path lacks is the slash at its end (it may be unclean besides)."""
+    return not path.endswith(b"/") and clean(path) in SUBTREES
+
+
+def split(path: bytes) -> tuple[bytes, bytes | None]:
+    """One of :data:`NAMED` and what stands behind it; any other path as it is, and None."""
+    for prefix in NAMED:
+        if path.startswith(prefix):
+            return prefix, path[len(prefix) :]
+    return path, None
+
+
 def redirect(path: bytes, query: str, method: str) -> Answer:
-    """The answer that sends the client to ``path``."""
-    shown = quote(path, safe=_SAFE_IN_PATH)
-    if query:
-        shown += "?" + query
+    """The answer that sends the client to ``path``.
+
+    :param query: with its question mark, if there was one.
+    """
+    shown = quote(path, safe=_SAFE_IN_PATH) + query
     location = "".join(character if character.isascii() else f"%{ord(character):02x}" for character in shown)
     if method not in ("GET", "HEAD"):
         return _REDIRECTED, [("Location", location)], b""

@@ -10,10 +10,10 @@ import msgspec
 
 from service.api.errors import Answer, Headers, reason_phrase
 from service.api.params import request_id
-from service.store.reader import Row
+from service.domain.entries import Row, Session
 
 JSON = ("Content-Type", "application/json")
-OK, NOT_FOUND = 200, 404
+OK, NOT_MODIFIED, NOT_FOUND = 200, 304, 404
 JSON_HEADERS: Headers = [JSON]
 RAW_HEADERS: Headers = [("Content-Type", "text/plain"), ("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", "sandbox")]
 REQUEST_ID = "X-Request-Id"
@@ -50,6 +50,29 @@ def entry(row: Row) -> bytes:
 def entries(rows: Iterable[Row]) -> bytes:
     """Keys as a JSON array of objects."""
     return b"[%b]" % b",".join(map(entry, rows))
+
+
+def sessions(found: Iterable[Session]) -> bytes:
+    """Sessions as a JSON array of objects: Consul's fields in Consul's order."""
+    return b"[%b]" % b",".join(map(_session, found))
+
+
+def _session(session: Session) -> bytes:
+    return (
+        b'{"ID":%b,"Name":%b,"Node":%b,"LockDelay":%d,"Behavior":%b,"TTL":%b,"NodeChecks":%b,"ServiceChecks":%b,"CreateIndex":%d,"ModifyIndex":%d}'
+        % (
+            text(session.id.encode()),
+            text(session.name.encode()),
+            text(session.node.encode()),
+            session.lock_delay_ns,
+            text(session.behavior.encode()),
+            text(session.ttl.encode()),
+            json(session.node_checks),
+            json(session.service_checks and [{"ID": check.id, "Namespace": check.namespace} for check in session.service_checks]),
+            session.create_index,
+            session.modify_index,
+        )
+    )
 
 
 def texts(items: Iterable[bytes]) -> bytes:
@@ -102,8 +125,8 @@ def json_answer(data: bytes, *, indent: bool) -> Answer:
 def respond(environ: Mapping[str, Any], start_response: StartResponse, answer: Answer) -> list[bytes]:
     """Give an answer in terms of WSGI."""
     status, headers, body = answer
-    sent = [*headers, ("Content-Length", str(len(body)))]
+    sent = headers if status == NOT_MODIFIED else [*headers, ("Content-Length", str(len(body)))]
     if "HTTP_X_REQUEST_ID" in environ and (named := request_id(environ)):
-        sent.append((REQUEST_ID, named))
+        sent = [*sent, (REQUEST_ID, named)]
     start_response(reason_phrase(status), sent)
     return [body]

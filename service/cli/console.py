@@ -1,10 +1,14 @@
 """What all commands share: exit codes, where words and data go, and the options that name a node."""
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
+
+from service.client import read_token
 
 CLEAN = 0
 FAILED = 1
@@ -34,8 +38,17 @@ class Terminated(BaseException):
 
 
 def node_options(command: _Command) -> _Command:
-    """Add ``--http-addr`` and ``--token`` to a command."""
-    token = click.option("--token", metavar="TOKEN", help="Access token; else CONSUL_HTTP_TOKEN. (Visible in the process list.)")
+    """Add ``--http-addr``, ``--token`` and ``--token-file`` to a command, which gets ``address`` and ``token``."""
+
+    @functools.wraps(command)
+    def with_token(*, token: str | None, token_file: Path | None, **rest: Any) -> Any:
+        if token is not None and token_file is not None:
+            raise click.UsageError("--token and --token-file exclude each other")
+        return command(token=token if token_file is None else read_token(token_file, "--token-file"), **rest)
+
+    file = click.option("--token-file", metavar="PATH", type=click.Path(path_type=Path), help="File that holds the access token.")
+    about = "Access token; else KVORUM_HTTP_TOKEN, CONSUL_HTTP_TOKEN, or either with _FILE. (Visible in the process list.)"
+    token = click.option("--token", metavar="TOKEN", help=about)
     address = click.option(
         "--http-addr",
         "--addr",
@@ -43,15 +56,16 @@ def node_options(command: _Command) -> _Command:
         metavar="HOST:PORT",
         help="Node to speak to; else KVORUM_HTTP_ADDR, CONSUL_HTTP_ADDR, or 127.0.0.1:8500.",
     )
-    return address(token(command))
+    return cast("_Command", address(token(file(with_token))))
 
 
 def consistency_options(command: _Command) -> _Command:
-    """Add ``--stale`` and ``--consistent`` to a command that reads."""
+    """Add ``--stale``, ``--consistent`` and ``--available`` to a command that reads."""
     stale = click.option("--stale", "consistency", flag_value="stale", help="Read what this node has, however old.")
     consistent = click.option("--consistent", "consistency", flag_value="consistent", help="Have a quorum confirm the read.")
+    available = click.option("--available", "consistency", flag_value="available", help="Read what this node has while there is no leader.")
     plain = click.option("--default", "consistency", flag_value="default", default="default", hidden=True)
-    return stale(consistent(plain(command)))
+    return stale(consistent(available(plain(command))))
 
 
 def say(text: str) -> None:

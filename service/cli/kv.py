@@ -12,6 +12,7 @@ import click
 from service.cli.console import CONDITION_NOT_MET, FAILED, columns, consistency_options, leave, node_options, printable, say, write_data
 from service.cli.export_command import export_command
 from service.cli.import_command import import_command
+from service.cli.scan_command import scan_command
 from service.client import Client, Entry
 
 FLAGS_MAX = 2**64 - 1
@@ -26,6 +27,7 @@ def kv() -> None:
 
 kv.add_command(import_command)
 kv.add_command(export_command)
+kv.add_command(scan_command)
 
 
 @kv.command()

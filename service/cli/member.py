@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from service.cli.console import columns, node_options, printable, say
+from service.cli.console import CLEAN, FAILED, columns, leave, node_options, printable, say
 from service.client import Client
 
 _COLUMNS = (
@@ -97,6 +97,20 @@ def remove(*, name: str, output: str, address: str | None, token: str | None) ->
     with Client(address, token) as client:
         done = client.remove_member(name)
     _tell(done, f"removed: {name}", output)
+
+
+@member.command()
+@click.argument("name", metavar="[MEMBER]", default="")
+@_output
+@node_options
+def transfer(*, name: str, output: str, address: str | None, token: str | None) -> None:
+    """Hand leadership over to the voter MEMBER, by default to one that keeps up, and of those to the last to come back. Writes wait."""
+    with Client(address, token) as client:
+        done = client.transfer_leadership(name)
+    leader = next((one for one in done.get("members") or [] if one["id"] == done.get("id")), {"id": "?", "name": "?"})
+    missed = name not in {"", leader["id"], leader["name"]}
+    _tell(done, f"{leader['name']} leads now" + (f", not {name}: an election came in between" if missed else ""), output)
+    leave(FAILED if missed else CLEAN)
 
 
 def _tell(done: Mapping[str, Any], text: str, output: str) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 
 from service.cli.console import leave
-from service.settings import SETTINGS, load
+from service.given import CONFIG_FILE
+from service.reloading import Sources, settings_variables
+from service.settings import SETTINGS, load_with_origins
 from service.settings_text import print_config
 from service.supervisor.server import run_node
 
@@ -20,15 +22,17 @@ def _options() -> list[click.Parameter]:
     params=_options(),
     epilog="Every option can also be given as KVORUM_… in the environment or in a TOML file; a secret (KVORUM_REDIS_URL) only so.",
 )
-@click.option("--config", metavar="PATH", envvar="KVORUM_CONFIG", type=click.Path(path_type=Path), help="TOML file with settings.")
-@click.option("--print-config", "only_print", is_flag=True, help="Show the settings in effect, secrets masked, and end.")
-def server(config: Path | None, only_print: bool, **given: str | None) -> None:
+@click.option(
+    "--config-file", metavar="FILE", envvar=CONFIG_FILE, type=click.Path(path_type=Path), help="TOML file with settings; else KVORUM_CONFIG_FILE."
+)
+@click.option("--print-config", "only_print", is_flag=True, help="Show the settings in effect and where each comes from, secrets masked, and end.")
+def server(config_file: Path | None, only_print: bool, **given: str | None) -> None:
     """Run one node in the foreground: its agent and its web server.
 
-    SIGTERM or Ctrl-C stops it in order, a second one at once.
+    SIGTERM or Ctrl-C stops it in order, a second one at once. SIGHUP lets it read its settings again, as kvorum reload does.
     """
-    settings = load(os.environ, {name: value for name, value in given.items() if value is not None}, config)
+    flags = {name: value for name, value in given.items() if value is not None}
     if only_print:
-        click.echo(print_config(settings), nl=False)
+        click.echo(print_config(load_with_origins(os.environ, flags, config_file)), nl=False)
         return
-    leave(run_node(settings))
+    leave(run_node(Sources(flags, settings_variables(os.environ), config_file and config_file.absolute())))

@@ -143,7 +143,7 @@ def _read_state(found: Inspection) -> None:
         found.damages.append(Damage("state", 0, f"{path.name} is missing"))
         return
     with still(path) as file:
-        found.state = inspect_state(file)
+        found.state = inspect_state(file, path)
     found.damages += [Damage(path.name, found.applied[0], problem) for problem in found.state.problems]
     found.notes += [
         f"generation {other} was left behind; the next start removes it" for other in files.generations(found.path) if other != generation

@@ -4,28 +4,35 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from service.api.catalog import CONSUL_VERSION, COORDINATE, member
 from service.api.errors import TEXT, Answer, RequestRefused
 from service.api.params import Params, check_headers, parse
 from service.api.responses import json, json_answer
 from service.api.routing import READ_ONLY, Route
+from service.domain.servers import Server
 from service.errors import BackendError
 from service.ipc.client import AgentClient
 from service.ipc.report import MemberReport, NodeReport, read
-from service.settings import Settings
+from service.reloading import Live
+from service.settings import SETTINGS, Settings
+from service.settings_text import shown_value
 
 Environ = Mapping[str, Any]
 
-# The release whose API this one speaks; clients choose their behaviour by it.
-CONSUL_VERSION = "1.8.7"
 GREETING = b"Consul Agent"
 
 
 class Node:
     """The node as its worker sees it."""
 
-    def __init__(self, backend: AgentClient, settings: Settings) -> None:
+    def __init__(self, backend: AgentClient, live: Live) -> None:
         self.backend = backend
-        self.settings = settings
+        self._live = live
+
+    @property
+    def settings(self) -> Settings:
+        """What is in force now."""
+        return self._live.now
 
     def report(self) -> NodeReport:
         """What the agent tells.
@@ -39,19 +46,19 @@ def routes(node: Node) -> list[Route]:
     """The routes of this module."""
 
     def leader(environ: Environ) -> Answer:
-        params = _parse(environ, node)
+        params = parse_local(environ, node)
         known = node.report().leader
         return json_answer(json(known.peer if known else ""), indent=params.pretty)
 
     def peers(environ: Environ) -> Answer:
-        params = _parse(environ, node)
-        return json_answer(json([member.peer for member in node.report().members if member.voter]), indent=params.pretty)
+        params = parse_local(environ, node)
+        return json_answer(json([one.peer for one in node.report().members if one.voter]), indent=params.pretty)
 
     def configuration(environ: Environ) -> Answer:
-        params = _parse(environ, node)
+        params = parse_local(environ, node)
         check_headers(environ, params)
         report = node.report()
-        return json_answer(json({"Servers": [_server(member) for member in report.members], "Index": 0}), indent=params.pretty)
+        return json_answer(json({"Servers": [_server(one) for one in report.members], "Index": 0}), indent=params.pretty)
 
     def agent_self(environ: Environ) -> Answer:
         params = parse("pretty") if "pretty" in environ["QUERY_STRING"] else parse("")
@@ -66,21 +73,25 @@ def routes(node: Node) -> list[Route]:
     ]
 
 
-def _parse(environ: Environ, node: Node) -> Params:
+def parse_local(environ: Environ, node: Node) -> Params:
+    """The parameters of a request that only this datacenter can answer.
+
+    :raises RequestRefused: when it names another one, or can't be read.
+    """
     params = parse(environ["QUERY_STRING"])
     if params.datacenter and params.datacenter != node.settings.datacenter:
         raise RequestRefused(500, "No path to datacenter")
     return params
 
 
-def _server(member: MemberReport) -> dict[str, Any]:
+def _server(one: MemberReport) -> dict[str, Any]:
     return {
-        "ID": member.id,
-        "Node": member.name,
-        "Address": member.peer,
-        "Leader": member.leader,
+        "ID": one.id,
+        "Node": one.name,
+        "Address": one.peer,
+        "Leader": one.leader,
         "ProtocolVersion": "3",
-        "Voter": member.voter,
+        "Voter": one.voter,
     }
 
 
@@ -91,7 +102,7 @@ def _self(node: Node) -> dict[str, Any]:
         report = node.report()
     except BackendError:
         report = NodeReport(name=settings.name)
-    host, _, port = settings.peer_advertise.rpartition(":")
+    own = next((one for one in report.members if one.id == report.id), MemberReport())
     return {
         "Config": {
             "Datacenter": settings.datacenter,
@@ -106,33 +117,16 @@ def _self(node: Node) -> dict[str, Any]:
             "KVMaxValueSize": settings.kv_value_bytes_max,
             "NodeName": settings.name,
             "KvorumVersion": version("kvorum"),
+            "Settings": {row.name: shown_value(row, settings) for row in SETTINGS},
         },
-        "Coord": {"Vec": [0] * 8, "Error": 1.5, "Adjustment": 0, "Height": 0.00001},
-        "Member": _member(report, settings, host, int(port or 0)),
-        "Stats": _stats(report),
+        "Coord": COORDINATE,
+        "Member": member(Server(report.id, settings.name, settings.peer_advertise, own.voter, alive=True), settings),
+        "Stats": _stats(report, settings),
         "Meta": {"consul-network-segment": ""},
     }
 
 
-def _member(report: NodeReport, settings: Settings, host: str, port: int) -> dict[str, Any]:
-    tags = {
-        "acls": "0",
-        "build": f"{CONSUL_VERSION}:",
-        "dc": settings.datacenter,
-        "id": report.id,
-        "port": str(port),
-        "raft_vsn": "3",
-        "role": "consul",
-        "segment": "",
-        "vsn": "2",
-        "vsn_max": "3",
-        "vsn_min": "2",
-    }
-    protocols = {"ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4}
-    return {"Name": settings.name, "Addr": host, "Port": port, "Tags": tags, "Status": 1, **protocols}
-
-
-def _stats(report: NodeReport) -> dict[str, dict[str, str]]:
+def _stats(report: NodeReport, settings: Settings) -> dict[str, dict[str, str]]:
     leader = report.leader
     servers = (f"{{Suffrage:{'Voter' if member.voter else 'Nonvoter'} ID:{member.id} Address:{member.peer}}}" for member in report.members)
     voters = sum(member.voter for member in report.members)
@@ -140,7 +134,7 @@ def _stats(report: NodeReport) -> dict[str, dict[str, str]]:
         "agent": {"check_monitors": "0", "check_ttls": "0", "checks": "0", "services": "0"},
         "build": {"prerelease": "", "revision": "", "version": CONSUL_VERSION},
         "consul": {
-            "acl": "disabled",
+            "acl": "enabled" if settings.acl_enabled == "true" else "disabled",
             "known_datacenters": "1",
             "leader": "true" if report.role == "leader" else "false",
             "leader_addr": leader.peer if leader else "",
