@@ -104,6 +104,28 @@ export_and_import() {
   refused "get of the deleted key" "No key exists at: $base/tree/a" "$consul" kv get "$base/tree/a"
 }
 
+# contend HOLDERS: three contenders for a lock that so many may hold run a command that notes when it begins and ends.
+contend() {
+  local holders=$1 contender
+  local -a running=()
+  : >"$work/turns"
+  for contender in 1 2 3; do
+    "$consul" lock -n="$holders" "$base/lock-$holders" "echo + >>'$work/turns'; sleep 0.2; echo - >>'$work/turns'" >"$work/lock-$contender" 2>&1 &
+    running+=("$!")
+  done
+  for contender in "${running[@]}"; do wait "$contender"; done
+  awk -v allowed="$holders" '
+    $1 == "+" { turns++; now++ } $1 == "-" { now-- } now > most { most = now }
+    END { print turns " turns, " (most <= allowed ? "never more" : most) " at once" }' "$work/turns"
+}
+
+locks() {
+  expect "lock" "held" "$consul" lock "$base/held" "echo held"
+  expect "nothing left of a lock" "" "$consul" kv get -recurse "$base/held"
+  expect "lock, three contenders" "3 turns, never more at once" contend 1
+  expect "lock -n=2, three contenders" "3 turns, never more at once" contend 2
+}
+
 peers() {
   expect "list-peers heads" "Node ID Address State Voter RaftProtocol" sh -c "'$consul' operator raft list-peers | awk 'NR == 1 { \$1 = \$1; print }'"
   expect "list-peers -stale=true agrees" "$("$consul" operator raft list-peers)" "$consul" operator raft list-peers -stale=true
@@ -120,6 +142,7 @@ for address in "$@"; do
   lists
   compare_and_set
   export_and_import
+  locks
   peers
   if [[ -n ${previous:-} ]]; then
     expect "written at $previous" "value of b/c" "$consul" kv get "$prefix/${previous##*:}/tree/b/c"

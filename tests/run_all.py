@@ -1,7 +1,7 @@
 """Run every test in stages, say what really ran, and fail where that is nothing.
 
-The stages differ in what they need: pure ones share the processors, those that start real processes run one at a time
-(their timings mean something), those in containers run where a Docker engine answers. Usage:
+The stages differ in what they need: pure ones share the processors, those that start real processes run two at a time
+(they wait most of the time), those in containers one at a time, where a Docker engine answers. Usage:
 
     python tests/run_all.py [--without-docker | --require-docker] [--without-slow] [ARGUMENT OF pytest ...]
 """
@@ -9,6 +9,8 @@ The stages differ in what they need: pure ones share the processors, those that 
 # ruff: noqa: T201  (the output on the terminal is what this program is for)
 
 import argparse
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 TOP = Path(__file__).resolve().parent.parent
+CONSUL_FOLDER = TOP / ".consul" / "usr" / "bin"
+"""Where ``make consul`` puts a real Consul, which some tests compare with."""
 NO_TESTS_COLLECTED = 5
 """What pytest exits with when a selection matches nothing (pytest, "Exit codes")."""
 
@@ -51,7 +55,7 @@ class Outcome:
 
 STAGES = (
     Stage("unit", "not processes and not docker", ("-n", "auto")),
-    Stage("processes", "processes and not docker"),
+    Stage("processes", "processes and not docker", ("-n", "2", "--dist", "worksteal")),
     Stage("docker", "docker"),
 )
 
@@ -115,6 +119,11 @@ def main() -> int:
     if left_out and arguments.require_docker:
         print(left_out)
         return 1
+
+    if CONSUL_FOLDER.is_dir():
+        os.environ["PATH"] = f"{CONSUL_FOLDER}{os.pathsep}{os.environ['PATH']}"
+    consul = shutil.which("consul")
+    print(f"Consul: {consul or 'none (make consul)'}")
 
     stages = [replace(stage, markers=f"{stage.markers} and not slow") if arguments.without_slow else stage for stage in STAGES]
     outcomes = [run(stage, extra) for stage in stages if not (left_out and stage.name == "docker")]

@@ -10,6 +10,8 @@ import pytest
 from cluster import Cluster, Node, wait_until
 from pysqlite3 import dbapi2
 
+from service.store import sums
+
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
@@ -51,7 +53,9 @@ def test_check_under_writes(cluster: Cluster) -> None:
 
 
 def test_difference_is_found(cluster: Cluster) -> None:
-    """One value changed in the state file of a stopped follower: exit code 1, and its digest is the one that differs. A dead node is no match."""
+    """One value changed in the state file of a stopped follower, its sums too: exit code 1, and its digest is the one that differs. A dead node is no
+    match.
+    """
     follower, leader = cluster.followers()[0], cluster.leader()
     assert leader.put("colour", b"blue").text == "true"
     wait_until(lambda: follower.get("colour", "stale&raw").content == b"blue", "the follower has applied the write")
@@ -59,9 +63,12 @@ def test_difference_is_found(cluster: Cluster) -> None:
     code, found = check(leader)
     assert (code, found["verdict"]) == (1, "incomplete")
 
-    connection = dbapi2.connect(follower.data_dir / "state-1.db", isolation_level=None)
+    state = follower.data_dir / "state-1.db"
+    connection = dbapi2.connect(state, isolation_level=None)
     connection.execute("UPDATE kv SET value = x'00' WHERE key = CAST('colour' AS BLOB)")
+    (applied,) = connection.execute("SELECT applied_index FROM meta").fetchone()
     connection.close()
+    sums.seal(state, applied)
     follower.start()
     wait_until(follower.ready, "the follower is back")
     code, found = check(leader)

@@ -87,6 +87,7 @@ def test_stop_answers_waiting_queries_and_hands_over(cluster: Cluster) -> None:
         wait_until(lambda: _blocking_queries(leader) == 1, "the query waits")
         assert leader.terminate() == 0
         assert waiting.result().status_code == 200
+        assert waiting.result().headers["Connection"] == "close"
     other = cluster.followers()[0]
     assert other.put("after", b"x").text == "true"
     assert other.status()["node"]["term"] > before

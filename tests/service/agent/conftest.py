@@ -104,7 +104,7 @@ class State:
         directory.mkdir(exist_ok=True)
         environ = {"KVORUM_NAME": "n1", "KVORUM_DATA_DIR": str(directory), "KVORUM_REDIS_URL": redis_url}
         self.settings: Settings = load(environ | settings)
-        self.machine = ObservedMachine(KvMachine(directory))
+        self.machine = ObservedMachine(KvMachine(directory), directory)
         self.writer = CacheWriter(self.settings, CLUSTER)
         self.machine.listeners.append(self.writer.publish)
 

@@ -30,7 +30,7 @@ class Node:
     def __init__(self, directory: Path, name: str = "n1") -> None:
         directory.mkdir()
         self.name = name
-        self.machine = ObservedMachine(KvMachine(directory))
+        self.machine = ObservedMachine(KvMachine(directory), directory)
 
     def apply(self, *commands: Command) -> int:
         """Apply a batch; the index of its last entry."""

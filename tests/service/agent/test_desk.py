@@ -1,6 +1,7 @@
 """What the desk does with what workers ask, with a Raft server and workers that only take note."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -17,6 +18,9 @@ from service.agent.desk import Desk
 from service.agent.machine import ObservedMachine
 from service.ipc import protocol
 from service.ipc.membership import Reply
+from service.logs import Listener
+from service.reloading import reloadable_values
+from service.settings import load
 from service.store.changes import Changes
 
 
@@ -72,7 +76,7 @@ class Node:
     """A desk with its surroundings."""
 
     def __init__(self, patience: float = 5.0) -> None:
-        self.machine = ObservedMachine(SimpleNamespace(applied_index=9, generation=4))  # type: ignore[arg-type]  # all that is asked of it
+        self.machine = ObservedMachine(SimpleNamespace(applied_index=9, generation=4), Path())  # type: ignore[arg-type]  # all that is asked of it
         self.reason = "the cluster is not formed yet"
         self.desk = Desk(self.machine, lambda: {"name": "n1"}, lambda: self.reason, patience)
         self.server = Server()
@@ -233,6 +237,27 @@ def test_watching() -> None:
     run(scenario)
 
 
+def test_following_the_log() -> None:
+    """A worker that asked hears the lines of the agent; nothing is kept for one that has gone, and nobody listens then."""
+
+    async def scenario(node: Node) -> None:
+        log = logging.getLogger("kvorum.desk")
+        node.greet()
+        node.ask(protocol.Monitor(logging.WARNING))
+        log.warning("heard")
+        await asyncio.sleep(0)
+        line = node.worker.last()
+        assert (line.level, line.logger, line.message) == (logging.WARNING, "kvorum.desk", "heard")
+        assert any(isinstance(handler, Listener) for handler in logging.getLogger().handlers)
+        node.desk.leave(node.worker)  # type: ignore[arg-type]  # stands in for it
+        assert not any(isinstance(handler, Listener) for handler in logging.getLogger().handlers)
+        log.warning("not heard")
+        await asyncio.sleep(0)
+        assert node.worker.last() == line
+
+    run(scenario)
+
+
 def test_a_new_state_is_told_to_all() -> None:
     """When everything may have changed, a snapshot was installed perhaps, workers that don't watch learn the new generation at once, too."""
 
@@ -332,6 +357,63 @@ def test_the_membership() -> None:
     run(scenario)
 
 
+def test_settings_are_told_first_of_all_and_at_every_change() -> None:
+    """A worker learns what is in force before anything else, whenever it comes; those that are there, at each change."""
+    first = load({"KVORUM_NAME": "n1"})
+    second = load({"KVORUM_NAME": "n1", "KVORUM_LOG_LEVEL": "debug"})
+
+    async def scenario(node: Node) -> None:
+        node.desk.configure(first)
+        node.greet()
+        told, state = node.worker.sent
+        assert (told, type(state)) == (protocol.Configured(reloadable_values(first)), protocol.NodeState)
+        node.desk.configure(second)
+        assert node.worker.last() == protocol.Configured(reloadable_values(second))
+        assert node.worker.last().values["log_level"] == "debug"
+        assert node.greet(Worker()).sent[0] == node.worker.last()
+
+    run(scenario)
+
+
+def test_a_request_waits_as_long_as_the_settings_say() -> None:
+    """The patience of who waits for a cluster is that of the settings in force."""
+
+    async def scenario(node: Node) -> None:
+        node.desk.configure(load({"KVORUM_NAME": "n1", "KVORUM_TIME_SCALE": "0.1", "KVORUM_RAFT_PROPOSAL_TIMEOUT_MS": "100"}))
+        node.ask(protocol.Barrier(3))
+        while not node.worker.sent:  # noqa: ASYNC110 - the desk's task runs meanwhile
+            await asyncio.sleep(0.001)
+        assert node.worker.last() == protocol.Failed([3], "no-leader", node.reason)
+
+    run(scenario, patience=3_600.0)
+
+
+@pytest.mark.parametrize("problems", [(), ("workers: no", "log_level: no")])
+def test_a_reload_is_answered_after_it_was_told(problems: tuple[str, ...]) -> None:
+    """The answer to a reload follows the settings on the same socket; nobody else hears of the answer."""
+    settings = load({"KVORUM_NAME": "n1"})
+
+    async def scenario(node: Node) -> None:
+        async def reload() -> tuple[str, ...]:
+            await asyncio.sleep(0)
+            if not problems:
+                node.desk.configure(settings)
+            return problems
+
+        node.desk.reload = reload
+        node.greet()
+        other = node.greet(Worker())
+        node.ask(protocol.AskReload(6))
+        while not isinstance(node.worker.last(), protocol.Reloaded):  # noqa: ASYNC110 - the desk's task runs meanwhile
+            await asyncio.sleep(0)
+        assert node.worker.last() == protocol.Reloaded(6, list(problems))
+        configured = [message for message in node.worker.sent if isinstance(message, protocol.Configured)]
+        assert len(configured) == (0 if problems else 1)
+        assert not any(isinstance(message, protocol.Reloaded) for message in other.sent)
+
+    run(scenario)
+
+
 def test_status_and_frames_without_meaning() -> None:
     """A question for the status is answered with the report, before the cluster is formed, too; a second hello is passed over."""
 
@@ -348,7 +430,7 @@ def test_the_machine_passes_on_what_changed(tmp_path: Path) -> None:
     from service.domain.commands import KvPut, encode, stamp  # noqa: PLC0415 - the real machine is used here only
     from service.store.machine import KvMachine  # noqa: PLC0415 - the real machine is used here only
 
-    machine = ObservedMachine(KvMachine(tmp_path))
+    machine = ObservedMachine(KvMachine(tmp_path), tmp_path)
     heard: list[tuple[Changes, int]] = []
     machine.listeners.append(lambda changes, stamp_ms: heard.append((changes, stamp_ms)))
     machine.apply([(1, 1, None)])

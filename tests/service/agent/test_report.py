@@ -34,7 +34,7 @@ def reporter(directory: Path, *, cluster: Cluster | None = None) -> Reporter:
     async def call(*_: Any) -> tuple[int, bytes]:
         raise ConnectionRefusedError
 
-    return Reporter(ME, ObservedMachine(KvMachine(directory)), Formation(ME, [], cluster, call), tick_ms=20)
+    return Reporter(ME, ObservedMachine(KvMachine(directory), directory), Formation(ME, [], cluster, call), tick_ms=20)
 
 
 def received(made: Reporter) -> report.NodeReport:
@@ -81,6 +81,7 @@ def test_a_leader_and_its_peers(tmp_path: Path) -> None:
     made.server = SimpleNamespace(  # type: ignore[assignment]  # all that is asked of it
         status=lambda: status,
         holds_lease=True,
+        put_off=0,
         disk_statistics=SimpleNamespace(writes=6, entries=16, seconds=0.5, slowest=0.1),
         driver=SimpleNamespace(
             node=SimpleNamespace(state=SimpleNamespace(log=log)),

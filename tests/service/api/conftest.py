@@ -40,6 +40,9 @@ class FakeAgent:
     :ivar drop_on_propose: break the socket when a proposal arrives, after carrying it out.
     :ivar members: what it answers about the membership.
     :ivar frames: every frame that came, decoded.
+    :ivar settings: what it tells of the settings in force.
+    :ivar hesitation_seconds: how long it takes after the handshake to say so.
+    :ivar problems: what it answers to a reload.
     """
 
     path: Path
@@ -54,6 +57,9 @@ class FakeAgent:
     )
     on_command: Callable[[commands.Command], None] = lambda _: None
     members: tuple[int, bytes] = (200, b'{"members":[]}')
+    settings: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    hesitation_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self._server: Any = None
@@ -94,6 +100,16 @@ class FakeAgent:
         for sock in list(self._sockets):
             sock.sendall(protocol.frame(self.node_state))
 
+    def send(self, message: protocol.FromAgent) -> None:
+        """Send a frame to everybody."""
+        for sock in list(self._sockets):
+            sock.sendall(protocol.frame(message))
+
+    def configure(self, **values: Any) -> None:
+        """Let other settings be in force, and tell everybody."""
+        self.settings |= values
+        self.send(protocol.Configured(self.settings))
+
     def announce(self, changed: protocol.Changed) -> None:
         """Send a Changed frame to those who watch."""
         for sock, watching in list(self._sockets.items()):
@@ -105,6 +121,8 @@ class FakeAgent:
         stream = sock.makefile("rb")
         try:
             sock.sendall(protocol.frame(self.hello))
+            gevent.sleep(self.hesitation_seconds)
+            sock.sendall(protocol.frame(protocol.Configured(self.settings)))
             sock.sendall(protocol.frame(self.node_state))
             while header := stream.read(protocol.HEADER_BYTES):
                 message = protocol.from_worker.decode(stream.read(int.from_bytes(header, "big")))
@@ -130,18 +148,20 @@ class FakeAgent:
             case protocol.Watch():
                 self._sockets[sock] = message.on
                 sock.sendall(protocol.frame(protocol.BarrierPassed(message.id, self.machine.applied_index, self.machine.generation)))
-            case protocol.Barrier() if self.failing:
+            case protocol.Barrier() | protocol.AskMembers() if self.failing:
                 sock.sendall(protocol.frame(protocol.Failed([message.id], self.failing, "as the test wants it")))
             case protocol.Barrier():
                 sock.sendall(protocol.frame(protocol.BarrierPassed(message.id, self.machine.applied_index, self.machine.generation)))
-            case protocol.AskMembers() if self.failing:
-                sock.sendall(protocol.frame(protocol.Failed([message.id], self.failing, "as the test wants it")))
+            case protocol.AskMembers() | protocol.AskReload() if self.drop_on_propose:
+                return False
             case protocol.AskMembers():
-                if self.drop_on_propose:
-                    return False
                 sock.sendall(protocol.frame(protocol.Members(message.id, *self.members)))
+            case protocol.AskReload():
+                sock.sendall(protocol.frame(protocol.Reloaded(message.id, self.problems)))
             case protocol.AskStatus():
                 sock.sendall(protocol.frame(protocol.Status(message.id, msgspec.to_builtins(self.report()))))
+            case protocol.Monitor() | protocol.Suspect():
+                pass
             case _:
                 raise AssertionError(message)
         return True
@@ -155,8 +175,8 @@ class FakeAgent:
         """Apply one entry and tell those who watch."""
         result = self.machine.apply([(self.machine.applied_index + 1, 1, entry)])[0]
         changes = self.machine.take_changes()
-        if changes.keys or changes.prefixes or changes.everything:
-            self.announce(protocol.Changed(*changes))
+        if not changes.nothing:
+            self.announce(protocol.Changed(*changes[:6]))
         return result
 
     def report(self) -> NodeReport:
@@ -218,6 +238,24 @@ class Worker:
 
     def call(self, method: str, uri: str, body: bytes | None = None, *, app: Any = None, announced: int | None = None, **headers: str) -> Reply:
         """One request, exactly as given. Header names are given with underscores."""
+        started: list[Any] = []
+        sent = self._start(started, method, uri, body, app=app, announced=announced, **headers)
+        try:
+            return Reply(int(started[0][:3]), dict(started[1]), b"".join(sent))
+        finally:
+            getattr(sent, "close", lambda: None)()
+
+    def open(self, method: str, uri: str) -> Iterator[bytes]:
+        """A request whose answer goes on: the pieces of its body as they come."""
+        sent = self._start([], method, uri, None)
+        try:
+            yield from sent
+        finally:
+            getattr(sent, "close", lambda: None)()
+
+    def _start(
+        self, started: list[Any], method: str, uri: str, body: bytes | None, *, app: Any = None, announced: int | None = None, **headers: str
+    ) -> Any:
         path, _, query = uri.partition("?")
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
@@ -241,12 +279,7 @@ class Worker:
         if body is not None and "Transfer_Encoding" not in headers:
             environ["CONTENT_LENGTH"] = str(len(body) if announced is None else announced)
         environ |= {"HTTP_" + name.upper(): value for name, value in headers.items()}
-        started: list[Any] = []
-        sent = (app or self.fast)(environ, lambda status, sent_headers, _=None: started.extend((status, sent_headers)))
-        try:
-            return Reply(int(started[0][:3]), dict(started[1]), b"".join(sent))
-        finally:
-            getattr(sent, "close", lambda: None)()
+        return (app or self.fast)(environ, lambda status, sent_headers, _=None: started.extend((status, sent_headers)))
 
     def put(self, key: str, value: bytes = b"v") -> int:
         """Set a key; returns its ModifyIndex."""

@@ -7,10 +7,13 @@ import gevent
 import pytest
 
 from service.api import blocking as module
+from service.api.consistency import Freshness
+from service.api.reads import Kind, Query
 from service.domain import commands
 from service.ipc import protocol
 
 LONG = "wait=60s"
+INTERLEAVINGS = 10_000
 
 
 def wait(worker: Any, uri: str) -> Any:
@@ -171,6 +174,61 @@ def test_quitting_answers_everyone(worker: Any) -> None:
     gevent.joinall(jobs, timeout=5, raise_error=True)
     assert [job.value.status for job in jobs] == [200, 200, 404]
     assert worker.call("GET", f"/v1/kv/a?index={index}&{LONG}").status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_wa_02_no_wakeup_is_lost(make_worker: Any) -> None:
+    """A write that lands at any moment between a query's arrival and its waiting ends it: ten thousand interleavings, forced and at random."""
+    worker, seed = make_worker(), random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")  # noqa: T201 - a failing run must name it
+    dice, agent, evaluate, watch = random.Random(seed), worker.agent, worker.blocking._reads.read, worker.client.watch
+    moment, nudged, moments = "", False, ("at once", "watching", "watched", "before evaluating", "evaluated", "waiting", "evaluated anew")
+
+    def land(here: str) -> None:
+        """Write at the moment that was drawn, and let anybody else go on before or after it."""
+        nonlocal moment, nudged
+        if here != moment or (here == "evaluated anew" and not nudged):
+            return
+        moment, nudged = "", False
+        for _ in range(dice.randrange(3)):
+            gevent.sleep(0)
+        agent.apply(commands.stamp(commands.encode(commands.KvPut(b"a", b"%d" % dice.getrandbits(64))), 1))
+        for _ in range(dice.randrange(8)):
+            gevent.sleep(0)
+
+    def evaluating(*arguments: Any, **options: Any) -> Any:
+        land("before evaluating")
+        result = evaluate(*arguments, **options)
+        land("evaluated")
+        land("evaluated anew")
+        return result
+
+    def watching(*, on: bool) -> None:
+        land("watching")
+        watch(on=on)
+        land("watched")
+
+    worker.blocking._reads.read, worker.client.watch = evaluating, watching
+    index = worker.put("a")
+    for number in range(INTERLEAVINGS):
+        if dice.random() < 0.5:
+            worker.blocking._unwatch()
+        moment = drawn = dice.choice([one for one in moments if not (worker.blocking._watching and one in {"watching", "watched"})])
+        land("at once")
+        query = Query(Kind.KEY, b"a") if dice.random() < 0.9 else Query(Kind.NAMES, b"")
+        job = gevent.spawn(worker.blocking.wait, query, index, 60.0, Freshness(fresh=False))
+        while moment and not job.ready():
+            gevent.sleep(0)
+            if worker.blocking.waiting:
+                land("waiting")
+                if moment == "evaluated anew" and not nudged and worker.blocking._watching:
+                    nudged = True
+                    agent.announce(protocol.Changed(99, [b"a"], []))
+        job.join(10)
+        assert job.ready(), f"interleaving {number}: the write that landed {drawn!r} woke nobody"
+        assert job.value.index > index
+        index = job.value.index
 
 
 def test_reconnection_evaluates_everything(worker: Any) -> None:

@@ -277,3 +277,19 @@ def test_waiting_for_the_agent_has_a_limit_of_its_own(apart: Any, monkeypatch: p
     apart.agent.drop()
     apart.until(proposal.ready)
     assert isinstance(proposal.value, OutcomeUnknown)
+
+
+def test_a_client_that_was_closed(worker: Any) -> None:
+    """Closing answers everybody who waits, by what is known of each; who comes later is refused at once, instead of waiting for ever."""
+    worker.agent.mute = True
+    sent = gevent.spawn(outcome, worker.client.propose, put("a"))
+    read = gevent.spawn(outcome, worker.client.barrier)
+    worker.until(lambda: worker.agent.received(protocol.Propose))
+    worker.client.close()
+    gevent.joinall([sent, read], timeout=5)
+    assert isinstance(sent.value, OutcomeUnknown)
+    assert isinstance(read.value, BackendError)
+    for late in (outcome(worker.client.propose, put("b")), outcome(worker.client.barrier)):
+        assert isinstance(late, RequestRejected)
+        assert str(late) == "the worker is stopping"
+    assert isinstance(outcome(worker.client.status), NoLeader)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.api.go import UINT64_MAX, parse_duration, parse_uint64, quote
+from service.api.go import UINT64_MAX, format_duration, parse_duration, parse_uint64
+from service.domain.quoting import quote
 
 SECOND = 10**9
 
@@ -31,13 +32,22 @@ def test_durations(text: str, nanoseconds: int) -> None:
     assert parse_duration(text) == nanoseconds
 
 
-@pytest.mark.parametrize(
-    "text", ["", "+", "-", "1", "10", ".s", "s", "1d", "3 s", "1s ", "abc", "1h-1m", "9999999h", "2562047h47m16.854775808s", "1e3s"]
-)
-def test_durations_refused(text: str) -> None:
-    """What Go's time.ParseDuration refuses is refused."""
-    with pytest.raises(ValueError, match="invalid duration"):
+DURATIONS_REFUSED = [
+    *((text, "time: invalid duration {}") for text in ("", "+", "-", ".s", ".", "s", "abc", "--1s", "9999999h", "2562047h47m16.854775808s")),
+    *((text, "time: missing unit in duration {}") for text in ("1", "10", "10s5", "1.5.5s")),
+    *(
+        (text, f'time: unknown unit "{unit}" in duration {{}}')
+        for text, unit in (("1d", "d"), ("3 s", " s"), ("1s ", "s "), ("1h-1m", "h-"), ("1e3s", "e"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), DURATIONS_REFUSED)
+def test_durations_refused(text: str, reason: str) -> None:
+    """What Go's time.ParseDuration refuses is refused, with its text."""
+    with pytest.raises(ValueError, match="time") as refused:
         parse_duration(text)
+    assert str(refused.value) == reason.format(quote(text))
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("007", 7), (str(UINT64_MAX), UINT64_MAX), ("0" * 300 + "1", 1)])
@@ -65,7 +75,7 @@ def test_numbers_out_of_range(text: str) -> None:
     [
         ("a b", '"a b"'),
         ('"\\', r'"\"\\"'),
-        ("\n\t\x00\x7f", r'"\n\t\x00\x7f"'),
+        ("\n\t\x00\x1f\x7f", r'"\n\t\x00\x1f\u007f"'),
         ("é世", '"é世"'),
         ("\u2028", r'"\u2028"'),
         ("\U000e0001", r'"\U000e0001"'),
@@ -75,3 +85,25 @@ def test_numbers_out_of_range(text: str) -> None:
 def test_quoting(text: str, quoted: str) -> None:
     """Texts are quoted as strconv.Quote does it."""
     assert quote(text) == quoted
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0s"),
+        (-1, "-1ns"),
+        (999, "999ns"),
+        (1_500, "1.5µs"),
+        (18_400_000, "18.4ms"),
+        (200_000_000, "200ms"),
+        (10**9, "1s"),
+        (1_250_000_000, "1.25s"),
+        (60 * 10**9, "1m0s"),
+        (4515 * 10**9 + 918_000_000, "1h15m15.918s"),
+        (3600 * 10**9, "1h0m0s"),
+    ],
+)
+def test_format_duration(nanoseconds: int, text: str) -> None:
+    """Durations are written as Go writes them, and what is written can be read."""
+    assert format_duration(nanoseconds) == text
+    assert parse_duration(text) == nanoseconds

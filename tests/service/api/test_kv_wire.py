@@ -68,12 +68,14 @@ REFUSED_READS = [
     ("a?stale&consistent", 400, CONFLICTING_READS),
     ("a?cached&consistent", 400, "Cannot specify ?cached with ?consistent, conflicting semantics."),
     ("?recurse&stale&consistent&wait=z", 400, CONFLICTING_READS),
+    ("a?consistent&max_stale=1ms", 400, CONFLICTING_READS),
     ("a?max_stale=abc", 400, 'Invalid max_stale value "abc"'),
     ("a?index=-1", 400, "Invalid index"),
     ("a?index=%2B5", 400, "Invalid index"),
     ("?keys&wait=10", 400, "Invalid wait time"),
     ("?raw", 400, "Missing key name"),
     ("?dc=nope", 400, "Missing key name"),
+    ("?ns=a", 400, "Missing key name"),
     ("a?dc=nope", 500, "No path to datacenter"),
     ("a?ns=default", 400, f'Bad request: Invalid query parameter: "ns" - {NO_NAMESPACES}'),
 ]
@@ -100,6 +102,12 @@ def test_refused_headers(call: Any, header: str, value: str, text: str) -> None:
     assert (reply.status, reply.body.decode()) == (400, text)
 
 
+@pytest.mark.parametrize("value", ["max-age", "max-age , stale-if-error", "no-cache", "max-age=5, must-revalidate", "Max-Age=-1", ""])
+def test_cache_control_that_is_taken(call: Any, value: str) -> None:
+    """A directive without its number is none."""
+    assert call("PUT", "/v1/kv/a", b"v", Cache_Control=value).body == b"true"
+
+
 @pytest.mark.parametrize(
     "query", ["", *["?dc=dc1", "?dc=", "?ns=", "?token=x", "?filter=x", "?stale", "?consistent=false", "?max_stale=1s", "?index=0", "?leader"]]
 )
@@ -109,7 +117,7 @@ def test_reads(call: Any, worker: Any, query: str) -> None:
     reply = call("GET", f"/v1/kv/a{query}")
     assert reply.body == b'[{"LockIndex":0,"Key":"a","Flags":0,"Value":"dg==","CreateIndex":%d,"ModifyIndex":%d}]' % (index, index)
     expected = {"Content-Type": JSON, "X-Consul-Index": str(index), "X-Consul-Knownleader": "true", "X-Consul-Lastcontact": "0"}
-    assert reply.headers == expected | {"Content-Length": str(len(reply.body))}
+    assert reply.headers == expected | {"ETag": f'"{index}"', "Content-Length": str(len(reply.body))}
 
 
 def test_missing_key(call: Any) -> None:
@@ -141,8 +149,10 @@ def test_puts(call: Any, worker: Any) -> None:
     assert (row.value, row.flags) == (b"yes", 0)
     assert call("PUT", f"/v1/kv/a?release={UNKNOWN_SESSION}", b"no").body == b"false"
     reply = call("PUT", "/v1/kv/a")
-    assert (reply.status, reply.headers) == (200, {"Content-Type": JSON, "Content-Length": "4"})
-    assert worker.reader.get(b"a").row.value == b""
+    row = worker.reader.get(b"a").row
+    version = {"X-Kvorum-Index": str(row.modify_index), "ETag": f'"{row.modify_index}"'}
+    assert (reply.status, reply.headers) == (200, {"Content-Type": JSON, "Content-Length": "4"} | version)
+    assert row.value == b""
 
 
 def test_size_limit(call: Any, worker: Any) -> None:

@@ -22,7 +22,14 @@ START_SECONDS = 20.0
 
 
 class Node:
-    """A web server process, and its agent in a thread with a loop of its own."""
+    """A web server process, and its agent in a thread with a loop of its own.
+
+    :ivar first: the answer that said that it is ready.
+    """
+
+    asked = b"/readyz"
+    ready = b" 200 OK"
+    first = b""
 
     def __init__(self, directory: Path, agent: Any) -> None:
         self.agent = agent
@@ -57,7 +64,8 @@ class Node:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                if b" 200 OK" in self.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
+                self.first = self.send(request("GET", self.asked))
+                if self.ready in self.first:
                     return
             except OSError:
                 pass
@@ -111,6 +119,25 @@ def request(method: str, target: bytes, body: bytes = b"", *, close: bool = True
     """The bytes of a request."""
     head = b"%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % (method.encode(), target, len(body))
     return head + (b"Connection: close\r\n" if close else b"") + b"\r\n" + body
+
+
+class Hasty(Node):
+    """A node that is asked for its settings as soon as anybody answers."""
+
+    ready = b'"Settings"'
+    asked = b"/v1/agent/self"
+
+
+def test_a_worker_serves_nobody_before_it_knows_the_settings_in_force(tmp_path: Path, make_agent: Any) -> None:
+    """The very first answer of a new worker is by the settings that the agent tells, not by those of its environment, even if the agent is slow."""
+    agent = make_agent(tmp_path)
+    agent.settings = {"kv_value_bytes_max": 4}
+    agent.hesitation_seconds = 0.5
+    node = Hasty(tmp_path, agent)
+    try:
+        assert b'"kv_value_bytes_max":4,' in node.first
+    finally:
+        node.stop()
 
 
 def test_on_the_wire(node: Node) -> None:

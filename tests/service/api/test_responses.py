@@ -7,7 +7,7 @@ import pytest
 
 from service.api.responses import entry, pretty, text, texts
 from service.api.responses import json as go_json
-from service.store.reader import Row
+from service.domain.entries import Row
 
 
 @pytest.mark.parametrize(

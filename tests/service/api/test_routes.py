@@ -58,7 +58,7 @@ def test_greeting_and_unknown_paths(worker: Any) -> None:
     """The root greets whatever the method; an unknown path is an empty 404 without headers."""
     for method in ("GET", "PUT", "OPTIONS"):
         assert worker.call(method, "/") == (200, {"Content-Type": TEXT, "Content-Length": "12"}, b"Consul Agent")
-    for path in ("/foo", "/v1", "/v1/", "/v1/KV/a", "/v2/kv/a", "/v1/status/", "/v1/status/leader/", "/v1/txn"):
+    for path in ("/foo", "/v1", "/v1/", "/v1/KV/a", "/v2/kv/a", "/v1/status/", "/v1/status/leader/", "/v1/txn/"):
         assert worker.call("PUT", path, b"") == (404, {"Content-Length": "0"}, b"")
     assert worker.call("GET", "/foo", X_Request_Id="r").headers["X-Request-Id"] == "r"
 
@@ -67,9 +67,19 @@ def test_paths_are_guarded(worker: Any) -> None:
     """Unclean paths are redirected and unprintable ones refused before the method is looked at."""
     assert worker.call("PATCH", "/v1/kv//a").headers["Location"] == "/v1/kv/a"
     assert worker.call("GET", "/v1/kv?raw").headers["Location"] == "/v1/kv/?raw"
+    for path, location in (("/v1/kv?", "/v1/kv/"), ("/v1//kv?", "/v1/kv/"), ("/v1//kv/?", "/v1/kv/?"), ("/v1/kv//a?", "/v1/kv/a?")):
+        assert worker.call("GET", path).headers["Location"] == location
     assert worker.call("FOO", "/x%0a").status == 400
     assert worker.call("OPTIONS", "*").status == 200
     assert worker.call("GET", "*").status == 400
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize("path", ["/v1/kv/a", "/v1/txn", "/v1/session/renew/x", "/v1/session/list", "/v1/event/list", "/v1/status/leader"])
+def test_escapes_of_the_query_come_first(worker: Any, method: str, path: str) -> None:
+    """A query that can't be read is refused before method and body are looked at."""
+    reply = worker.call(method, f"{path}?a=%zz", b"[{")
+    assert (reply.status, reply.body) == (500, b"")
 
 
 def test_flask_test_client(worker: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 import pytest
 
@@ -105,18 +105,30 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(fault.status, fault.text.encode(), **extra)
         elif parts.path.startswith("/v1/kv/"):
             self.kv(unquote_to_bytes(parts.path.removeprefix("/v1/kv/")), query, body)
+        elif parts.path == "/v1/scan":
+            self.answer(200, self.scan(query))
         elif parts.path == "/v1/cluster/status":
             self.answer(200, json.dumps(self.double.status).encode())
-        elif parts.path.startswith("/v1/cluster/members"):
+        elif parts.path.startswith(("/v1/cluster/members", "/v1/cluster/transfer")):
             self.answer(200, json.dumps(self.double.members).encode())
         elif parts.path == "/v1/status/leader":
             self.answer(200, b'"127.0.0.1:8300"')
+        elif parts.path == "/v1/agent/reload":
+            self.answer(200, b"")
         elif parts.path in {"/livez", "/readyz"}:
             self.answer(self.double.ready[0], self.double.ready[1].encode())
         else:
             self.answer(404, b"")
 
     do_GET = do_PUT = do_POST = do_DELETE = do_any  # noqa: N815 - the names that http.server asks for
+
+    def scan(self, query: dict[str, str]) -> bytes:
+        """A page."""
+        limit = int(query.get("limit", "1000"))
+        first = max(query.get("prefix", ""), query.get("start", "")).encode()
+        found = sorted(key for key in self.double.data if key.startswith(query.get("prefix", "").encode()) and key >= first)
+        rows = [self.row(key) for key in found[:limit]]
+        return json.dumps({"entries": rows, "next": quote(found[limit], safe="") if 0 < limit < len(found) else None}).encode()
 
     def kv(self, key: bytes, query: dict[str, str], body: bytes) -> None:
         """The KV routes."""
@@ -134,18 +146,15 @@ class Handler(BaseHTTPRequestHandler):
             return 404, b""
         if "keys" in query:
             return 200, json.dumps([name.decode() for name in found]).encode()
-        rows = [
-            {
-                "LockIndex": 0,
-                "Key": name.decode(),
-                "Flags": data[name].flags,
-                "Value": b64encode(data[name].value).decode() or None,
-                "CreateIndex": data[name].modify_index,
-                "ModifyIndex": data[name].modify_index,
-            }
-            for name in found
-        ]
+        rows = [self.row(name) for name in found]
         return 200, json.dumps(rows).encode()
+
+    def row(self, name: bytes) -> dict[str, Any]:
+        """A key as a node shows it."""
+        stored = self.double.data[name]
+        value = b64encode(stored.value).decode() or None
+        indexes = {"CreateIndex": stored.modify_index, "ModifyIndex": stored.modify_index}
+        return {"LockIndex": 0, "Key": name.decode(), "Flags": stored.flags, "Value": value} | indexes
 
     def kv_put(self, key: bytes, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Set, perhaps on a condition."""

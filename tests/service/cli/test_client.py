@@ -135,6 +135,17 @@ def test_the_environment_names_node_and_token(node: Any, monkeypatch: pytest.Mon
         assert client.get("k") is None
 
 
+def test_a_token_file_can_be_named_by_a_flag(node: Any, kvorum: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KVORUM_HTTP_TOKEN_FILE counts as Consul's variable does, --token-file more than both; it excludes --token."""
+    for name in ("flag", "variable"):
+        (tmp_path / name).write_text(f"from-{name}\n")
+    monkeypatch.setenv("KVORUM_HTTP_TOKEN_FILE", str(tmp_path / "variable"))
+    assert kvorum("kv", "put", "k", "v").code == 0
+    assert kvorum("kv", "put", "k", "v", "--token-file", str(tmp_path / "flag")).code == 0
+    assert [headers["X-Consul-Token"] for headers in node.headers] == ["from-variable", "from-flag"]
+    assert kvorum("kv", "put", "k", "v", "--token-file", str(tmp_path / "flag"), "--token", "t").code == 2
+
+
 def test_the_token_can_lie_in_a_file(node: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """CONSUL_HTTP_TOKEN_FILE is read; one that can't be read is named."""
     (tmp_path / "token").write_text("from-file\n")

@@ -113,13 +113,22 @@ def test_server_prints_its_settings(node: Any, kvorum: Run, tmp_path: Path, monk
     del node
     (tmp_path / "k.toml").write_text('name = "file"\nworkers = 2\nlog_level = "debug"\n')
     monkeypatch.setenv("KVORUM_WORKERS", "3")
-    monkeypatch.setenv("KVORUM_REDIS_URL", "redis://:secret@h")
-    ran = kvorum("server", "--config", str(tmp_path / "k.toml"), "--name", "flag", "--print-config")
+    monkeypatch.setenv("KVORUM_REDIS_URL", "redis://:pa55word@h")
+    ran = kvorum("server", "--config-file", str(tmp_path / "k.toml"), "--name", "flag", "--print-config")
     shown = ran.out.decode()
     assert ran.code == 0
-    for line in ('name = "flag"', "workers = 3", 'log_level = "debug"', 'redis_url = "********"'):
-        assert line in shown.splitlines()
-    assert "secret" not in shown
+    lines = [tuple(line.rsplit("  # ", 1)) for line in shown.splitlines()]
+    expected = {
+        ('name = "flag"', "--name"),
+        ("workers = 3", "KVORUM_WORKERS"),
+        ('log_level = "debug"', str(tmp_path / "k.toml")),
+        ('redis_url = "********"', "KVORUM_REDIS_URL"),
+        ("cache_ttl_seconds = 60", "default"),
+    }
+    assert expected <= {(text.rstrip(), origin) for text, origin in lines}
+    monkeypatch.setenv("KVORUM_CONFIG_FILE", str(tmp_path / "k.toml"))
+    assert b'name = "file"' in kvorum("server", "--print-config").out
+    assert "pa55word" not in shown
 
 
 def test_server_refuses_bad_settings(node: Any, kvorum: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +140,22 @@ def test_server_refuses_bad_settings(node: Any, kvorum: Run, monkeypatch: pytest
     for expected in ("KVORUM_SPEED", "'none'", "'a' appears 2 times"):
         assert expected in ran.err
     assert len(ran.err.splitlines()) == 4
+
+
+def test_reload(node: Any, kvorum: Run) -> None:
+    """The node is asked as Consul's client asks; every reason why it did not reload is told, however many, and that nothing has changed."""
+    ran = kvorum("reload")
+    assert (ran.code, ran.out, node.requests) == (0, b"", [("PUT", "/v1/agent/reload")])
+    assert node.address in ran.err
+    problems = [f"setting_{number}: can't change from 1 to 2 while the node runs; it needs a restart" for number in range(40)]
+    node.fail(500, "the settings were not reloaded; nothing has changed:\n" + "\n".join(problems), "rejected")
+    ran = kvorum("reload")
+    assert ran.code == 1
+    assert all(problem in ran.err for problem in problems)
+    node.fail(500, "x" * 5_000)
+    assert len(kvorum("reload").err) < 1_000
+    node.fail(0)
+    assert kvorum("reload").code == 9
 
 
 @pytest.mark.parametrize("arguments", [("--nodes", "0"), ("--port", "80"), ("--nodes", "x")])

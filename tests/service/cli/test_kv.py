@@ -143,3 +143,27 @@ def test_an_unreachable_node_is_told_with_its_address(node: Any, kvorum: Run, mo
         assert ran.code == 1, arguments
         assert "http://127.0.0.1:1 can't be reached: Connection refused" in ran.err
     assert kvorum("kv", "put", "k", "v", "--addr", node.address).code == 0
+
+
+@pytest.mark.parametrize("page", ["1", "2", "100"])
+def test_scan_follows_the_pages(node: Any, kvorum: Run, page: str) -> None:
+    """All keys below the prefix in order, however they are cut into pages; JSON is one array."""
+    for key in ("a/1", "a/ü&?", "a/2", "b"):
+        node.store(key, key.encode())
+    ran = kvorum("kv", "scan", "a/", "--page", page, "-o", "json")
+    assert [entry["key"] for entry in json.loads(ran.out)] == ["a/1", "a/2", "a/ü&?"]
+    table = kvorum("kv", "scan", "a/", "--page", page, "--available").out.decode().splitlines()
+    assert [line.split()[0] for line in table] == ["KEY", "a/1", "a/2", "a/ü&?"]
+    assert "consistency=available" in node.requests[-1][1]
+
+
+def test_scan_ends_at_its_limit(node: Any, kvorum: Run) -> None:
+    """--limit counts over pages; the key to go on with is told, and --start takes it."""
+    for number in range(5):
+        node.store(f"k{number}", b"v")
+    ran = kvorum("kv", "scan", "--limit", "3", "--page", "2", "-o", "json")
+    assert ([entry["key"] for entry in json.loads(ran.out)], ran.err) == (["k0", "k1", "k2"], "there is more: --start k3\n")
+    ran = kvorum("kv", "scan", "--start", "k3", "-o", "json")
+    assert ([entry["key"] for entry in json.loads(ran.out)], ran.err) == (["k3", "k4"], "")
+    assert kvorum("kv", "scan", "--limit", "0", "-o", "json").out == b"[]\n"
+    assert kvorum("kv", "scan", "none").err == "no keys\n"

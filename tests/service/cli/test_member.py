@@ -63,6 +63,24 @@ def test_changes(node: Any, kvorum: Run, arguments: tuple[str, ...], request_: t
     assert (json.loads(node.bodies[0]) if node.bodies[0] else None) == body
 
 
+@pytest.mark.parametrize(
+    ("arguments", "query", "ends"),
+    [
+        ((), "", (0, "n1 leads now\n")),
+        (("n1",), "?to=n1", (0, "n1 leads now\n")),
+        (("i1",), "?to=i1", (0, "n1 leads now\n")),
+        (("n2",), "?to=n2", (1, "n1 leads now, not n2: an election came in between\n")),
+        (("a&b/c",), "?to=a%26b%2Fc", (1, "n1 leads now, not a&b/c: an election came in between\n")),
+    ],
+)
+def test_transfer(node: Any, kvorum: Run, arguments: tuple[str, ...], query: str, ends: tuple[int, str]) -> None:
+    """Leadership is handed over by one request; that somebody else leads than was asked for is a failure that is told."""
+    node.members = MEMBERS | {"id": "i1"}
+    ran = kvorum("member", "transfer", *arguments, "-o", "json")
+    assert (json.loads(ran.out), ran.code, ran.err) == (node.members, *ends)
+    assert node.requests == [("POST", f"/v1/cluster/transfer{query}")]
+
+
 @pytest.mark.parametrize(("status", "outcome", "code"), [(409, "rejected", 1), (404, "rejected", 1), (500, "unknown", 9)])
 def test_refusals(node: Any, kvorum: Run, status: int, outcome: str, code: int) -> None:
     """A problem is told by its detail, without the JSON around it; an unknown outcome has an exit code of its own."""

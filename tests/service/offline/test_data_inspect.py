@@ -13,6 +13,7 @@ from raft.storage.directory import DirectoryLock
 from raft.storage.snapshots import FileSnapshots
 from service.cli.main import run
 from service.store.machine import KvMachine
+from service.store.sums import seal
 
 
 def inspect(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, Any]:
@@ -89,6 +90,8 @@ def test_bad_ranges(directory: Path, capsys: pytest.CaptureFixture[str], text: s
 def test_damage(directory: Path, capsys: pytest.CaptureFixture[str], file: str, statement: str, due: tuple[str, int]) -> None:
     """Damage anywhere, or parts that don't fit, gives exit code 1 and is named with its index."""
     _sql(directory / file, statement)
+    if file.startswith("state"):
+        seal(directory / file, 3)
     code, found = inspect(capsys, directory)
     assert code == 1
     assert due in [(damage["part"], damage["index"]) for damage in found["damages"]]

@@ -1,5 +1,6 @@
 """The settings table, the loader and what follows from them."""
 
+import os
 import random
 from dataclasses import fields
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 from raft import config as raft_config
 from raft.errors import ConfigInvalid
 from service.errors import SettingsInvalid
-from service.settings import SETTINGS, Settings, load, to_environ
-from service.settings_text import print_config, reference
+from service.settings import SETTINGS, Settings, load, load_with_origins, to_environ
+from service.settings_text import TRADE_OFFS, print_config, reference
 
 CLUSTER = "n1=http://10.0.0.1:8300,n2=http://10.0.0.2:8300,n3=http://10.0.0.3"
 
@@ -105,8 +106,10 @@ def test_a_secret_is_read_from_its_file_and_never_shown(tmp_path: Path) -> None:
     file.write_text("redis://:hunter2@127.0.0.1:6379/0\n")
     settings = load({"KVORUM_REDIS_URL_FILE": str(file)})
     assert settings.redis_url == "redis://:hunter2@127.0.0.1:6379/0"
-    assert "hunter2" not in print_config(settings)
-    assert "********" in print_config(settings)
+    printed = print_config(load_with_origins({"KVORUM_REDIS_URL_FILE": str(file)}))
+    assert "hunter2" not in printed
+    assert 'redis_url = "********"' in printed
+    assert "# KVORUM_REDIS_URL_FILE\n" in printed
     assert not any("hunter2" in problem for problem in problems_of({"KVORUM_REDIS_URL": "hunter2"}))
     assert "can't be read" in problems_of({"KVORUM_REDIS_URL_FILE": str(tmp_path / "absent")})[0]
     assert "only one of them" in problems_of({"KVORUM_REDIS_URL_FILE": str(file), "KVORUM_REDIS_URL": "redis://h"})[0]
@@ -130,6 +133,37 @@ def test_a_bad_settings_file_is_an_error(tmp_path: Path, content: str, expected:
     problem = problems_of({}, file=file)[0]
     assert expected in problem
     assert "kvorum.toml" in problem
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
+    """A pipe (which would hold a reload up for ever), a directory, and what is too long or too deep for a settings file."""
+    pipe, long, deep = tmp_path / "pipe", tmp_path / "long", tmp_path / "deep"
+    os.mkfifo(pipe)
+    long.write_text("#" * 2_000_000)
+    deep.write_text("name = " + "[" * 100_000)
+    for file, expected in ((pipe, "no regular file"), (tmp_path, "no regular file"), (long, "1048576 bytes"), (deep, "can't be read")):
+        [problem] = problems_of({}, file=file)
+        assert str(file) in problem
+        assert expected in problem
+    assert "no regular file" in problems_of({"KVORUM_REDIS_URL_FILE": str(pipe)})[0]
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "0x" + "f" * 5_000, '"' + "x" * 5_000 + '"'])
+def test_huge_values_are_told_by_their_beginning(tmp_path: Path, number: str) -> None:
+    """A number that Python does not even write down is a problem like any other, and no message has a length of thousands."""
+    file = tmp_path / "kvorum.toml"
+    file.write_text(f"workers = {number}\n")
+    [problem] = problems_of({}, file=file)
+    assert str(file) in problem
+    assert len(problem) < 600
+
+
+def test_a_rule_between_values_names_those_of_the_file(tmp_path: Path) -> None:
+    """Two values that don't go together: which of them stands in the file is told."""
+    file = tmp_path / "kvorum.toml"
+    file.write_text("raft_heartbeat_ms = 200\nworkers = 2\n")
+    [problem] = problems_of({"KVORUM_RAFT_ELECTION_TIMEOUT_MS": "520"}, file=file)
+    assert problem == f"raft_election_timeout_ms: 520 must be at least three times raft_heartbeat_ms 200 (raft_heartbeat_ms from {file})"
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
@@ -205,10 +239,21 @@ def test_environment_carries_every_setting_to_the_children() -> None:
 
 def test_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
     """The output of --print-config can be used as the file of the next start."""
-    settings = load({"KVORUM_NAME": "n2", "KVORUM_INITIAL_CLUSTER": CLUSTER, "KVORUM_DATA_DIR": '/tmp/a "b" \\c'})
+    effective = load_with_origins({"KVORUM_NAME": "n2", "KVORUM_INITIAL_CLUSTER": CLUSTER, "KVORUM_DATA_DIR": '/tmp/a "b" \\c'})
     file = tmp_path / "printed.toml"
-    file.write_text(print_config(settings))
-    assert load({}, file=file) == settings
+    file.write_text(print_config(effective))
+    assert load({}, file=file) == effective.settings
+
+
+def test_printed_settings_say_where_each_comes_from(tmp_path: Path) -> None:
+    """A flag, a variable, the file, a default, or something else that it was derived from."""
+    file = tmp_path / "kvorum.toml"
+    file.write_text("workers = 2\nlog_level = 'debug'\n")
+    printed = print_config(load_with_origins({"KVORUM_WORKERS": "3", "KVORUM_DATACENTER": "dc1"}, {"name": "n1"}, file))
+    shown = dict(line.split(" = ", 1) for line in printed.splitlines())
+    origins = {name: text.split("  # ")[-1] for name, text in shown.items()}
+    expected = {"name": "--name", "workers": "KVORUM_WORKERS", "datacenter": "KVORUM_DATACENTER", "log_level": str(file), "join_as": "default"}
+    assert origins | expected | {"api_advertise": "derived", "redis_url": "default"} == origins
 
 
 def test_the_reference_page_is_up_to_date() -> None:
@@ -221,6 +266,20 @@ def test_the_table_lists_every_field() -> None:
     """Each field of the dataclass is one row, with help and a scope."""
     assert [row.name for row in SETTINGS] == [entry.name for entry in fields(Settings)]
     assert all(row.help and row.scope in {"cluster", "node"} for row in SETTINGS)
+
+
+def test_trade_offs_are_of_settings() -> None:
+    """The page explains settings that exist, and every time of Raft's."""
+    names = {row.name for row in SETTINGS}
+    assert names >= TRADE_OFFS.keys()
+    assert {name for name in names if name.startswith("raft_") and name.endswith("_ms")} <= TRADE_OFFS.keys()
+
+
+def test_what_is_reloadable_agrees_with_the_library() -> None:
+    """A setting of the library may change while the node runs exactly when the library allows it; no secret may."""
+    ours = {row.name.removeprefix("raft_") for row in SETTINGS if row.name.startswith("raft_") and row.reloadable}
+    assert ours == raft_config.RELOADABLE
+    assert not any(row.secret for row in SETTINGS if row.reloadable)
 
 
 def test_raft_rows_agree_with_the_library() -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.domain.commands import KvDelete, KvDeleteTree, KvPut, ReapTombstones
+from service.domain.entries import Row
 from service.errors import CommandInvalid
 from service.store.changes import Changes
-from service.store.engine import DATABASE_ERROR
-from service.store.reader import Row
+from service.store.engine import DATABASE_ERRORS
 
 if TYPE_CHECKING:
     from tests.service.store.conftest import EntryOf, Node
@@ -206,7 +206,7 @@ def test_a_failing_statement_takes_the_whole_batch_back(node: Node) -> None:
     """When SQLite refuses in the middle of a batch nothing of it stays, and the machine can go on."""
     node.machine._connection.execute("CREATE TEMP TRIGGER refuse BEFORE INSERT ON kv WHEN NEW.key = x'62' BEGIN SELECT RAISE(ABORT, 'disk'); END")
     for batch in ([KvPut(b"a", b"v"), KvPut(b"b", b"v")], [KvPut(b"a", b"v"), KvDelete(b"a"), KvPut(b"b", b"v")]):
-        with pytest.raises(DATABASE_ERROR, match="disk"):
+        with pytest.raises(DATABASE_ERRORS, match="disk"):
             node.apply(*batch)
     assert node.machine.applied() == (0, 0)
     assert node.reader.list(b"") == ([], 1, 0)

@@ -93,11 +93,12 @@ def test_inspection(make_node: Callable[[str], object], tmp_path: Path) -> None:
     node.close()
     path = files.state_path(node.directory, 1)
     assert not path.with_name(path.name + "-wal").exists()
-    report = inspect_state(path)
+    report = inspect_state(path, path)
     assert (report.problems, report.digest, report.tombstones, report.superseded_by) == ([], expected, 1, 0)
     content = path.read_bytes()
     path.write_bytes(content[:8192] + b"\xff" * 4096 + content[12288:])
-    assert inspect_state(path).problems
+    assert inspect_state(path, path).problems
     path.write_bytes(b"x" * 4096)
-    assert inspect_state(path).problems
-    assert "is missing" in inspect_state(tmp_path / "state-9.db").problems[0]
+    assert inspect_state(path, path).problems
+    missing = tmp_path / "state-9.db"
+    assert "is missing" in inspect_state(missing, missing).problems[0]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.domain.commands import KvPut
-from service.errors import StateUnreadable
+from service.errors import StateDamaged, StateUnreadable
 from service.store import engine, files
 from service.store.machine import KvMachine
 from service.store.reader import Reader
+from service.store.sums import seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +39,9 @@ def test_a_state_is_found_again(node: Node) -> None:
 
 def test_a_newer_format_is_refused(node: Node) -> None:
     """A file of a later version is named with its version, ours, and what to do; it is not touched."""
-    node.machine._connection.execute("PRAGMA user_version = 2")
+    node.machine._connection.execute("PRAGMA user_version = 3")
     node.close()
-    opened_by_both(node.directory, r"state-1.db has format version 2, this program knows up to 1: start the newer version")
+    opened_by_both(node.directory, r"state-1.db has format version 3, this program knows up to 2: start the newer version")
 
 
 def test_a_foreign_file_is_refused(node: Node) -> None:
@@ -61,6 +62,7 @@ def test_an_unfinished_file_is_refused(node: Node) -> None:
     connection = engine.open_writer(node.directory / "state-1.db")
     connection.execute("PRAGMA user_version = 0")
     connection.close()
+    seal(node.directory / "state-1.db", 0)
     opened_by_both(node.directory, "format version 0: it was never completed")
 
 
@@ -68,6 +70,9 @@ def test_what_is_no_database_is_refused(node: Node) -> None:
     """A file of other bytes is named."""
     node.close()
     (node.directory / "state-1.db").write_bytes(b"hello" * 1000)
+    with pytest.raises(StateDamaged, match=r"state-1.db: page 1, and \d+ others of \d+ is not what was written"):
+        KvMachine(node.directory)
+    seal(node.directory / "state-1.db", 0)
     opened_by_both(node.directory, "not a database")
 
 

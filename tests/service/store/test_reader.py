@@ -164,7 +164,7 @@ def test_a_reader_may_be_there_first(tmp_path: Path, make_node: object) -> None:
 def test_a_reader_can_not_write(node: Node) -> None:
     """The reader's connections refuse every write."""
     node.reader.get(b"k")
-    with pytest.raises(reader_module.engine.DATABASE_ERROR, match="readonly"):
+    with pytest.raises(reader_module.engine.DATABASE_ERRORS, match="readonly"):
         node.reader._connections.hot.execute("DELETE FROM kv")
 
 

@@ -1,6 +1,7 @@
 """Processes to supervise, and ways to wait for what they do."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 STAND_INS = Path(__file__).parent / "stand_ins"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
+"""Longer than anything takes, also where two other tests and a simulation want the same two processors: no test asserts a time."""
+NODES = 3
+"""How many neighbouring ports a cluster takes for its clients, and as many for its peers."""
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
@@ -33,15 +37,21 @@ def alive(pid: int) -> bool:
         return False
 
 
+_draws = itertools.count()
+
+
 def free_port() -> int:
-    """A port that nobody listens on at the moment, away from the range the kernel gives to clients."""
-    # Test processes that run at the same time begin far from each other.
-    for port in range(20_000 + os.getpid() * 37 % 400 * 25, 31_000, 5):
-        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as below:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            below.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            below.bind(("127.0.0.1", port - 200))
+    """A port that nobody listens on at the moment, nor on those of a whole cluster from there on, away from the range the kernel gives to clients."""
+    # Test processes that run at the same time begin far from each other, and no test begins where the one before it did.
+    start = 20_000 + (os.getpid() * 37 + next(_draws)) % 400 * 25
+    for port in [*range(start, 31_000, 5), *range(20_000, start, 5)]:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
+            for first in (port, port - 200):
+                for number in range(first, first + NODES):
+                    probe = probes.enter_context(socket.socket())
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", number))
+                    probe.listen(1)
             return port
     pytest.fail("no free port")
 

@@ -63,3 +63,21 @@ def test_configuring_again_replaces_the_first() -> None:
     logging.getLogger("a").warning("loud")
     assert first.getvalue() == ""
     assert len(second.getvalue().splitlines()) == 1
+
+
+def test_another_level_leaves_listeners_alone() -> None:
+    """What is written follows the new level; who listens hears what it heard, and the level stays when it has gone."""
+    stream, heard = io.StringIO(), []
+    logs.configure("info", "json", "n1", stream)
+    listener = logs.Listener(lambda record: heard.append(record.getMessage()))
+    listener.listen(logging.DEBUG)
+    logs.set_level("error")
+    logging.getLogger("a").warning("loud")
+    assert (heard, stream.getvalue()) == (["loud"], "")
+    logging.getLogger("a").debug("quiet")
+    assert heard == ["loud", "quiet"]
+    logs.set_level("warning")
+    listener.listen(0)
+    logging.getLogger("a").info("no")
+    logging.getLogger("a").warning("yes")
+    assert json.loads(stream.getvalue())["msg"] == "yes"

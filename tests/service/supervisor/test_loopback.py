@@ -20,6 +20,7 @@ pytestmark = pytest.mark.processes
 Wait = Callable[..., None]
 Alive = Callable[[int], bool]
 STAND_INS = Path(__file__).parent / "stand_ins"
+WAIT_SECONDS = 60.0
 
 
 class Cluster:
@@ -52,7 +53,7 @@ class Cluster:
 
     def finish(self) -> tuple[int, str]:
         """Wait for the end; the exit code and what was told."""
-        _output, told = self.process.communicate(timeout=20)
+        _output, told = self.process.communicate(timeout=WAIT_SECONDS)
         return self.process.returncode, told
 
 
@@ -72,8 +73,11 @@ def start_cluster(tmp_path: Path, port: int) -> Iterator[Callable[..., Cluster]]
             cluster.process.communicate()
 
 
-def test_a_cluster_is_described_and_stops_without_a_trace(start_cluster: Callable[..., Cluster], alive: Alive, port: int) -> None:
-    """Each line has exactly the documented fields with live processes; Ctrl-C ends all of them with exit code 0."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_cluster_is_described_and_stops_without_a_trace(
+    start_cluster: Callable[..., Cluster], alive: Alive, port: int, number: signal.Signals
+) -> None:
+    """Each line has exactly the documented fields with live processes; Ctrl-C, or the end of the terminal, ends all of them with exit code 0."""
     cluster = start_cluster()
     cluster.wait_ready()
     assert [set(node) for node in cluster.nodes] == [{"name", "api", "peer", "data_dir", "argv", "env", "pids"}] * 2
@@ -81,7 +85,7 @@ def test_a_cluster_is_described_and_stops_without_a_trace(start_cluster: Callabl
     assert [node["peer"] for node in cluster.nodes] == [f"http://127.0.0.1:{port - 200}", f"http://127.0.0.1:{port - 199}"]
     assert all(len(node["pids"]["workers"]) == 1 for node in cluster.nodes)
     assert all(alive(pid) for pid in cluster.pids())
-    cluster.process.send_signal(signal.SIGINT)
+    cluster.process.send_signal(number)
     code, told = cluster.finish()
     assert code == 0, told
     assert not any(alive(pid) for pid in cluster.pids())
@@ -100,11 +104,25 @@ def test_a_killed_node_is_left_dead_and_can_be_started_by_hand(start_cluster: Ca
     with subprocess.Popen(victim["argv"], env=victim["env"], stderr=subprocess.DEVNULL) as again:
         wait_for(lambda: cluster.events.read_text().count("web pid") == events + 1, "the node started by hand")
         again.terminate()
-        assert again.wait(20) == 0
+        assert again.wait(WAIT_SECONDS) == 0
     cluster.process.send_signal(signal.SIGTERM)
     code, told = cluster.finish()
     assert code == 0
     assert "n1 ended with signal 9 (SIGKILL); it is left dead" in told
+
+
+def test_a_dead_node_is_told_before_the_stop(start_cluster: Callable[..., Cluster], wait_for: Wait, alive: Alive) -> None:
+    """A node whose end the command has not noticed yet when it is told to stop is named all the same, with its exit code."""
+    cluster = start_cluster()
+    cluster.wait_ready()
+    cluster.process.send_signal(signal.SIGSTOP)
+    os.kill(cluster.nodes[1]["pids"]["agent"], signal.SIGKILL)
+    wait_for(lambda: not alive(cluster.nodes[1]["pids"]["supervisor"]), "the node's end")
+    cluster.process.send_signal(signal.SIGTERM)
+    cluster.process.send_signal(signal.SIGCONT)
+    code, told = cluster.finish()
+    assert code == 0
+    assert "n2 ended with exit code 5; it is left dead" in told
 
 
 def test_no_process_outlives_a_killed_cluster(start_cluster: Callable[..., Cluster], wait_for: Wait, alive: Alive) -> None:

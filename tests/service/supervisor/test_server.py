@@ -17,7 +17,7 @@ Alive = Callable[[int], bool]
 STOPPED_IN_ORDER = ["web SIGTERM", "web ended", "agent SIGTERM", "agent ended"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_node_in_order(start_node: Start, number: signal.Signals) -> None:
     """Waiting requests are answered, the web server ends, then the agent; the exit code is 0."""
     node = start_node()
@@ -27,6 +27,55 @@ def test_a_signal_stops_the_node_in_order(start_node: Start, number: signal.Sign
     # SIGUSR2 and the first SIGTERM go to two processes, which write them down in any order.
     assert [event for event in node.signals() if event != "agent SIGUSR2"] == STOPPED_IN_ORDER
     assert node.signals().index("agent SIGUSR2") < node.signals().index("agent SIGTERM")
+
+
+def test_a_hangup_is_passed_on_to_the_agent(start_node: Start, wait_for: Wait) -> None:
+    """SIGHUP stops nothing: the agent is told to read the settings again, each time."""
+    node = start_node()
+    node.wait_started()
+    for times in (1, 2):
+        node.send(signal.SIGHUP)
+        wait_for(lambda times=times: node.signals() == ["agent SIGHUP"] * times, "the agent's signal")
+    node.send(signal.SIGTERM)
+    assert node.wait_code() == 0
+
+
+def test_a_hangup_before_the_agent_can_take_it_is_kept(start_node: Start, wait_for: Wait) -> None:
+    """One that comes while the agent starts would kill it; it is sent once the agent's socket accepts, and the log says so."""
+    node = start_node(STAND_IN_AGENT="waits for SIGUSR1")
+    wait_for(lambda: node.events, "the agent")
+    node.send(signal.SIGHUP)
+    wait_for(lambda: "SIGHUP: the agent is starting" in node.log, "the line in the log")
+    assert node.signals() == []
+    os.kill(node.pid_of("agent pid"), signal.SIGUSR1)
+    wait_for(lambda: node.signals() == ["agent SIGUSR1", "agent SIGHUP"], "the agent's signal")
+
+
+def test_a_hangup_while_the_node_stops_changes_nothing(start_node: Start, wait_for: Wait) -> None:
+    """It neither reaches the agent nor counts as a second signal to stop; the log says so."""
+    node = start_node(STAND_IN_WEB="stubborn", KVORUM_STOP_DEADLINE_MS="60000")
+    node.wait_started()
+    node.send(signal.SIGTERM)
+    wait_for(lambda: "web SIGTERM" in node.events, "the first signal's effect")
+    node.send(signal.SIGHUP)
+    wait_for(lambda: "SIGHUP: the node is stopping" in node.log, "the line in the log")
+    assert "agent SIGHUP" not in node.events
+    assert node.process.poll() is None
+    node.send(signal.SIGTERM)
+    assert node.wait_code() == 1
+
+
+def test_settings_that_the_agent_tells_are_in_force_here_too(start_node: Start, wait_for: Wait) -> None:
+    """The time to stop is what the agent told last, and the level of the log: of the lines about the stop only the errors are written."""
+    node = start_node(STAND_IN_WEB="stubborn", STAND_IN_AGENT="tells on SIGHUP", KVORUM_STOP_DEADLINE_MS="60000")
+    node.wait_started()
+    node.send(signal.SIGHUP)
+    wait_for(lambda: "agent told" in node.events, "the agent to tell")
+    node.send(signal.SIGTERM)
+    assert node.wait_code() == 1
+    after = [json.loads(line) for line in node.log.splitlines()]
+    assert [line["msg"] for line in after if line["level"] != "info"] == ["not ended within 700 ms: web server and all that is left are killed"]
+    assert not any("stopping" in line["msg"] for line in after)
 
 
 def test_the_agent_runs_before_the_web_server(start_node: Start) -> None:

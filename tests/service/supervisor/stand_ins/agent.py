@@ -21,6 +21,11 @@ def note(text: str) -> None:
 def on_signal(number: int, _frame: FrameType | None) -> None:
     """Write the signal down; end on SIGTERM."""
     note(signal.Signals(number).name)
+    if number == signal.SIGHUP and BEHAVIOUR == "tells on SIGHUP":
+        # More than a pipe holds: whoever supervises must take it, although nothing else happens.
+        for deadline_ms in (*range(90_000, 93_000), 700):
+            os.write(int(os.environ["_KVORUM_REPORT_FD"]), b'{"stop_deadline_ms": %d, "log_level": "error"}\n' % deadline_ms)
+        note("told")
     if number == signal.SIGTERM:
         note("ended")
         sys.exit(0)
@@ -28,6 +33,10 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
 
 signal.signal(signal.SIGTERM, on_signal)
 signal.signal(signal.SIGUSR2, on_signal)
+signal.signal(signal.SIGUSR1, on_signal)
+signal.signal(signal.SIGHUP, signal.SIG_DFL if BEHAVIOUR.startswith("waits") else on_signal)
+if BEHAVIOUR.startswith("waits"):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 note(f"pid {os.getpid()}")
 if BEHAVIOUR.startswith("exit "):
     sys.exit(int(BEHAVIOUR.split()[1]))
@@ -42,6 +51,10 @@ if BEHAVIOUR == "orphan":
 if BEHAVIOUR == "never listens":
     while True:
         time.sleep(1)
+if BEHAVIOUR.startswith("waits"):
+    signal.sigwait({signal.SIGUSR1})
+    note("SIGUSR1")
+    signal.signal(signal.SIGHUP, on_signal)
 path = Path(os.environ["KVORUM_SOCKET_PATH"])
 path.parent.mkdir(parents=True, exist_ok=True)
 path.unlink(missing_ok=True)

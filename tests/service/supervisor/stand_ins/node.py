@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service import logs
 from service.errors import KvorumError
-from service.settings import load
+from service.reloading import Sources
 from service.supervisor.server import Supervisor
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -16,10 +16,11 @@ os.environ.update(argument.split("=", 1) for argument in sys.argv[1:])
 if os.environ.get("STAND_IN_SUBREAPER"):
     # Orphans come to this process then, as they come to PID 1 of a container.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-settings = load(os.environ)
+sources = Sources.from_environ(os.environ)
+settings = sources.read()
 logs.configure(settings.log_level, settings.log_format, settings.name)
 try:
-    code = Supervisor(settings, (sys.executable, str(here / "agent.py")), (sys.executable, str(here / "web.py"))).run()
+    code = Supervisor(settings, sources, (sys.executable, str(here / "agent.py")), (sys.executable, str(here / "web.py"))).run()
 except KvorumError as error:
     sys.stderr.write(f"{error}\n")
     code = error.exit_code

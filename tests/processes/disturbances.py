@@ -1,0 +1,58 @@
+"""What is done to a running cluster while clients use it, one disturbance after the other."""
+
+import os
+import random
+import signal
+import time
+
+from cluster import Cluster, Node
+
+PAUSE_SECONDS = 3.0
+"""How long a leader is paused: long enough for its followers to elect another one."""
+PAUSED_EVERY = 5
+RESTARTED_EVERY = 4
+
+WHOLE_LOG = {"KVORUM_RAFT_SNAPSHOT_THRESHOLD_ENTRIES": "100000000", "KVORUM_RAFT_SNAPSHOT_THRESHOLD_BYTES": "10000000000"}
+"""Settings with which the log is never cut, so that all of it can be judged."""
+
+
+def ports(cluster: Cluster) -> list[int]:
+    """The ports of the nodes' APIs."""
+    return [int(node.url.rpartition(":")[2]) for node in cluster.nodes]
+
+
+def disturb(cluster: Cluster, number: int, dice: random.Random) -> float:
+    """Kill the leader and start it again; every fifth one is paused instead, so that it comes back as a deposed one. All are ready afterwards.
+
+    After every fourth time a follower is restarted in good order, too.
+
+    :param number: counts the disturbances, from 1 on.
+    :returns: when, in seconds of the wall clock.
+    """
+    leader, moment = cluster.leader(), time.time()
+    if number % PAUSED_EVERY == 0:
+        pid = leader.agent_pid()
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(PAUSE_SECONDS)
+        os.kill(pid, signal.SIGCONT)
+    else:
+        leader.kill()
+        time.sleep(dice.uniform(0, 1))
+        leader.start()
+    cluster.wait_ready()
+    if number % RESTARTED_EVERY == 0:
+        _restart(cluster, dice.choice(cluster.followers()))
+    return moment
+
+
+def _restart(cluster: Cluster, node: Node) -> None:
+    code = node.terminate()
+    assert code == 0, f"{node.name} ended with {code}: {node.log()[-2000:]}"
+    node.start()
+    cluster.wait_ready()
+
+
+def told(cluster: Cluster, kills: int) -> str:
+    """What was done, in words."""
+    paused, restarted = kills // PAUSED_EVERY, kills // RESTARTED_EVERY
+    return f"{kills - paused} leaders of {len(cluster.nodes)} nodes killed, {paused} paused, {restarted} followers restarted"

@@ -1,0 +1,210 @@
+"""``/v1/acl/`` and what tokens may do, over HTTP. Texts and shapes as recorded from Consul 1.8.7 with ``default_policy = "deny"``."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+from service.api.routing import Route
+from service.domain.commands import AclChange, encode, stamp
+from service.ipc import protocol
+
+ON = {"acl_enabled": "true", "acl_default_policy": "deny"}
+NOBODY = "adf4238a-882b-9ddc-4a9d-5b6758e4159e"
+RULES = 'key_prefix "a/" { policy = "write" } key_prefix "a/no/" { policy = "deny" } key "b" { policy = "read" }'
+
+
+class Keeper:
+    """A worker with the ACL on, and its first token."""
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.first = json.loads(worker.call("PUT", "/v1/acl/bootstrap").body)
+        self.secret = self.first["SecretID"]
+
+    def call(self, method: str, uri: str, body: Any = b"", token: str | None = None) -> Any:
+        """A request with a token (default: the first one; empty: none)."""
+        secret = self.secret if token is None else token
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.worker.call(method, uri, data, **({"X_Consul_Token": secret} if secret else {}))
+
+    def get(self, uri: str, token: str | None = None) -> tuple[int, str]:
+        """Status and body of a read."""
+        reply = self.call("GET", uri, token=token)
+        return reply.status, reply.body.decode()
+
+    def put(self, uri: str, body: Any = b"", token: str | None = None) -> tuple[int, str]:
+        """Status and body of a write."""
+        reply = self.call("PUT", uri, body, token)
+        return reply.status, reply.body.decode()
+
+    def token(self, rules: str, name: str = "p") -> dict[str, Any]:
+        """A new token with a policy of its own."""
+        assert self.put("/v1/acl/policy", {"Name": name, "Rules": rules})[0] == 200
+        return dict(json.loads(self.put("/v1/acl/token", {"Description": "t", "Policies": [{"Name": name}]})[1]))
+
+
+@pytest.fixture
+def acl(make_worker: Callable[..., Any]) -> Keeper:
+    """A worker with the ACL on."""
+    return Keeper(make_worker(**ON))
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "token/self"), ("GET", "tokens"), ("PUT", "bootstrap"), ("PUT", "token"), ("GET", "policy/x")])
+def test_off(worker: Any, method: str, path: str) -> None:
+    """Without an ACL every route of it says so, and tokens mean nothing."""
+    reply = worker.call(method, f"/v1/acl/{path}")
+    assert (reply.status, reply.body) == (401, b"ACL support disabled")
+    assert worker.call("PUT", "/v1/kv/k", b"v", X_Consul_Token="zz").body == b"true"
+
+
+def test_bootstrap_once(acl: Keeper) -> None:
+    """The first token is made once; the refusal names the index that a file on the node has to hold for another."""
+    assert acl.first["ID"] == acl.first["SecretID"]
+    assert acl.first["Hash"] == "oyrov6+GFLjo/KZAfqgxF/X4J/3LX0435DOBy9V22I0="
+    index = acl.first["CreateIndex"]
+    assert acl.put("/v1/acl/bootstrap", token="") == (403, f"Permission denied: ACL bootstrap no longer allowed (reset index: {index})")
+    file = acl.worker.settings.data_dir / "acl-bootstrap-reset"
+    file.write_text("1\n")
+    assert acl.put("/v1/acl/bootstrap")[0] == 500
+    file.write_text(f"{index}\n")
+    assert acl.put("/v1/acl/bootstrap")[0] == 200
+    assert not file.exists()
+
+
+def test_commands_say_who(acl: Keeper) -> None:
+    """The accessor of whoever asks, never the secret, is replicated with a change."""
+    seen: list[Any] = []
+    acl.worker.agent.on_command = seen.append
+    acl.put("/v1/kv/k", b"v")
+    acl.token("")
+    assert {command.origin.actor for command in seen} == {acl.first["AccessorID"]}
+
+
+def test_enforcement_on_keys(acl: Keeper) -> None:
+    """Single keys are refused, listings filtered, deletions of a prefix refused for what is denied below it."""
+    token = acl.token(RULES)["SecretID"]
+    for key in ("a/1", "a/no/x", "b", "c"):
+        assert acl.put(f"/v1/kv/{key}", b"v") == (200, "true")
+    assert acl.put("/v1/kv/a/1", b"w", token) == (200, "true")
+    for key in ("a/no/x", "b", "c"):
+        assert acl.put(f"/v1/kv/{key}", b"w", token) == (403, "Permission denied")
+    assert [acl.get(f"/v1/kv/{key}", token)[0] for key in ("a/1", "a/2", "a/no/x", "b", "c")] == [200, 404, 403, 200, 403]
+    assert acl.get("/v1/kv/?keys", token) == (200, '["a/1","b"]')
+    assert acl.get("/v1/kv/?keys&separator=/", token) == (200, '["a/","b"]')
+    assert acl.get("/v1/kv/a/no?keys&separator=/", token) == (404, "")
+    assert [row["Key"] for row in json.loads(acl.get("/v1/kv/?recurse", token)[1])] == ["a/1", "b"]
+    assert acl.call("DELETE", "/v1/kv/a/?recurse", token=token).status == 403
+    assert acl.call("DELETE", "/v1/kv/a/1?recurse", token=token).body == b"true"
+    assert acl.get("/v1/kv/b", "") == (403, "Permission denied")
+    assert acl.get("/v1/kv/b", NOBODY) == (403, "ACL not found")
+
+
+def test_enforcement_in_transactions(acl: Keeper) -> None:
+    """Writes that are not allowed fail one by one, and with them the whole; what is read is filtered."""
+    token = acl.token(RULES)["SecretID"]
+    acl.put("/v1/kv/c", b"v")
+    wanted = [{"KV": {"Verb": "set", "Key": key, "Value": "MQ=="}} for key in ("a/1", "b", "")]
+    denied = '{"Results":null,"Errors":[{"OpIndex":1,"What":"Permission denied"},{"OpIndex":2,"What":"Must provide key"}]}'
+    assert acl.put("/v1/txn", wanted, token) == (409, denied)
+    assert acl.get("/v1/kv/a/1")[0] == 404
+    assert acl.put("/v1/txn", [{"KV": {"Verb": "get", "Key": "c"}}], token)[1].startswith('{"Results":[],"Errors":null')
+    assert acl.put("/v1/txn", [{"KV": {"Verb": "check-index", "Key": "c", "Index": 1}}], token)[0] == 409
+
+
+def test_lost_permission_ends_a_wait(acl: Keeper) -> None:
+    """Who waits for a key is told when the permission is taken away, and not what became of the key later."""
+    made = acl.token(RULES)
+    acl.put("/v1/kv/a/1", b"v")
+    index = acl.call("GET", "/v1/kv/a/1", token=made["SecretID"]).headers["X-Consul-Index"]
+    waiting = gevent.spawn(acl.get, f"/v1/kv/a/1?index={index}&wait=60s", made["SecretID"])
+    while not acl.worker.agent.received(protocol.Watch):
+        gevent.sleep(0.01)
+    assert acl.call("DELETE", f"/v1/acl/token/{made['AccessorID']}").body == b"true"
+    assert waiting.get(timeout=30) == (403, "ACL not found")
+
+
+def test_changes_take_effect_at_once(acl: Keeper) -> None:
+    """A policy that is changed or deleted holds for the next request, however often the token was resolved before."""
+    made = acl.token(RULES)
+    id_ = made["Policies"][0]["ID"]
+    assert acl.put("/v1/kv/a/1", b"v", made["SecretID"])[0] == 200
+    assert acl.put(f"/v1/acl/policy/{id_}", {"Name": "p", "Rules": 'key_prefix "" { policy = "read" }'})[0] == 200
+    assert acl.put("/v1/kv/a/1", b"v", made["SecretID"]) == (403, "Permission denied")
+    assert acl.get("/v1/kv/a/1", made["SecretID"])[0] == 200
+    assert acl.call("DELETE", f"/v1/acl/policy/{id_}").body == b"true"
+    assert acl.get("/v1/kv/a/1", made["SecretID"]) == (403, "Permission denied")
+
+
+def test_a_change_is_judged_again_when_the_acl_has_moved(acl: Keeper) -> None:
+    """Of two that make the same policy at once, one is refused: nobody's judgement is applied to another ACL."""
+    machine = acl.worker.agent.machine
+
+    def meanwhile(command: Any) -> None:
+        acl.worker.agent.on_command = lambda _: None
+        data = stamp(encode(AclChange(command.seen_index, command.puts)), 1_000)
+        machine.apply([(machine.applied_index + 1, 1, data)])
+
+    acl.worker.agent.on_command = meanwhile
+    assert acl.put("/v1/acl/policy", {"Name": "twice"}) == (500, 'Invalid Policy: A Policy with Name "twice" already exists')
+
+
+def test_secrets_may_be_kept_as_hashes_only(make_worker: Callable[..., Any]) -> None:
+    """With ``acl_secrets=hashed`` a secret is shown once; the token works, and can be changed by what was read of it."""
+    acl = Keeper(make_worker(**ON, acl_secrets="hashed"))
+    made = acl.token(RULES)
+    path = f"/v1/acl/token/{made['AccessorID']}"
+    shown = json.loads(acl.get(path)[1])
+    assert shown["SecretID"] == "<hidden>"
+    assert acl.put(path, shown)[0] == 200
+    assert acl.put("/v1/kv/a/1", b"v", made["SecretID"])[0] == 200
+    files = b"".join(path.read_bytes() for path in acl.worker.settings.data_dir.glob("state-*.db*"))
+    assert made["AccessorID"].encode() in files
+    assert made["SecretID"].encode() not in files
+
+
+def test_readers_see_no_secrets(acl: Keeper) -> None:
+    """Who may read the ACL but not write it gets the tokens without what they could be used by."""
+    reader = acl.token('acl = "read"')["SecretID"]
+    assert json.loads(acl.get(f"/v1/acl/token/{acl.first['AccessorID']}", reader)[1])["SecretID"] == "<hidden>"
+    assert acl.secret not in acl.get("/v1/acl/tokens", reader)[1]
+    assert acl.put("/v1/acl/token", {}, reader) == (403, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("rules", "method", "path", "status"),
+    [
+        ('operator = "read"', "GET", "/v1/cluster/status", 200),
+        ('operator = "read"', "POST", "/v1/cluster/check", 403),
+        ('operator = "write"', "POST", "/v1/cluster/check", 200),
+        ('agent_prefix "" { policy = "read" }', "GET", "/v1/agent/self", 200),
+        ('agent_prefix "" { policy = "read" }', "PUT", "/v1/agent/reload", 403),
+        ('agent_prefix "" { policy = "write" }', "PUT", "/v1/agent/reload", 200),
+        ('operator = "read"', "GET", "/v1/operator/autopilot/configuration", 200),
+        ('operator = "read"', "PUT", "/v1/operator/autopilot/configuration", 403),
+        ("", "GET", "/v1/cluster/status", 403),
+        ("", "GET", "/v1/operator/raft/configuration", 403),
+        ("", "GET", "/v1/agent/members", 200),
+        ("", "GET", "/v1/status/leader", 200),
+    ],
+)
+def test_routes_of_operators(acl: Keeper, rules: str, method: str, path: str, status: int) -> None:
+    """What tells of the cluster needs the operator's or the agent's rule; what changes it, the right to write."""
+    assert acl.call(method, path, b"{}" if method == "PUT" else b"", acl.token(rules)["SecretID"]).status == status
+
+
+def test_a_route_that_nobody_has_declared_needs_everything(acl: Keeper) -> None:
+    """A new route is closed until somebody says what it needs."""
+    route = acl.worker.app.extensions["kvorum"].kv.permissions.guard(Route("/v1/new", None, lambda _: (200, [], b"")))
+    environ = {"REQUEST_METHOD": "GET", "QUERY_STRING": "", "HTTP_X_CONSUL_TOKEN": acl.token('operator = "write"')["SecretID"]}
+    assert route.answer(environ)[0] == 403
+    assert route.answer(environ | {"HTTP_X_CONSUL_TOKEN": acl.secret})[0] == 200
+
+
+def test_bearer_and_query(acl: Keeper) -> None:
+    """A token comes in the query, in Consul's header or as a bearer's; the query counts most."""
+    assert acl.worker.call("GET", "/v1/acl/tokens", Authorization=f"Bearer {acl.secret}").status == 200
+    assert acl.worker.call("GET", f"/v1/acl/tokens?token={acl.secret}", X_Consul_Token="bad").status == 200
+    assert acl.worker.call("GET", "/v1/acl/tokens", Authorization=f"Basic {acl.secret}").status == 403
