@@ -11,11 +11,14 @@ JOBS = 2
 STATES = 200000
 IMAGES = 1000
 KILLS = 20
+OPERATIONS = 20000
+SCHEDULES = 100000
+EXPLORED = 10000000
 TEST_OPTIONS =
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup run test test-image raft-wheel-test sim sim-twice scenarios explore crash-images mutants verify format up down logs chaos-quick bench-failover build lock docs clean clean-data
+.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults verify format up down logs chaos-quick bench-failover bench-wiped build lock docs clean clean-data
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +28,9 @@ setup: $(STAMP) ## make the virtual environment in .venv with the locked package
 $(STAMP): requirements-dev.lock requirements-build.lock pyproject.toml raft/pyproject.toml
 	@tests/setup-venv.sh $(VENV)
 	@touch $(STAMP)
+
+consul: ## a real Consul in .consul, for the tests that compare with one (from Debian's mirror; nothing is installed)
+	@tests/get-consul.sh .consul
 
 run: $(STAMP) ## a three-node cluster of real processes on 127.0.0.1:8501-8503 (NODES, PORT, DATA); Ctrl-C stops it
 	@$(BIN)/kvorum dev --nodes $(NODES) --data-dir $(DATA) --port $(PORT)
@@ -41,20 +47,43 @@ raft-wheel-test: $(STAMP) ## the tests of raft/ against its wheel alone, away fr
 sim: $(STAMP) ## simulated schedules on fresh seeds (SEEDS=200)
 	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs $(JOBS)
 
-sim-twice: $(STAMP) ## the same schedules in two processes take the same steps (SEEDS=200)
-	@$(BIN)/python -m raft.testing.sim --count $(SEEDS) --jobs $(JOBS) --twice
+sim-twice: $(STAMP) ## the same schedules, compiled and interpreted, under different hash seeds, take the same steps (SEEDS=200)
+	@$(BIN)/python -m raft.testing.compiled compare --count $(SEEDS) --jobs $(JOBS)
 
 scenarios: $(STAMP) ## the catalogue of Raft scenarios: how many there are, have a test, pass
 	@$(BIN)/python -m tests.raft.scenarios
 
+coverage: $(STAMP) ## lines and branches of raft/core that its own tests reach: all, or it fails
+	@$(BIN)/python -m pytest -q -n $(JOBS) --cov=raft.core --cov-branch --cov-fail-under=100 --cov-report=term-missing tests/raft/core tests/raft/scripts
+
 explore: $(STAMP) ## every order of events of a small cluster, the real core (STATES=200000)
 	@$(BIN)/python -m raft.testing.explore --states $(STATES) --jobs 2
+
+sim-record: $(STAMP) ## go on with the recorded schedules until there are SCHEDULES of this core
+	@$(BIN)/python -m raft.testing.compiled sim --record docs/testing/schedules.json --until $(SCHEDULES) --jobs $(JOBS) --require-markers
+	@$(BIN)/python -m raft.testing.record_page docs/testing.md
+
+explore-record: $(STAMP) ## go on with the recorded exploration until there are EXPLORED states; what it has seen is kept in .explored
+	@$(BIN)/python -m raft.testing.explore --record docs/testing/states.json --table .explored --until $(EXPLORED) --jobs $(JOBS)
+	@$(BIN)/python -m raft.testing.record_page docs/testing.md
 
 crash-images: $(STAMP) ## a node killed, torn and without power at every call that writes (IMAGES=1000)
 	@$(BIN)/python -m raft.testing.crashes --images $(IMAGES)
 
+differential: $(STAMP) ## the same random requests to a real Consul and to kvorum (OPERATIONS=20000; make consul)
+	@$(BIN)/python -m tests.differential --operations $(OPERATIONS) --jobs $(JOBS)
+
 mutants: $(STAMP) ## planted faults of the Raft core: the simulator must find each
 	@$(BIN)/python -m raft.testing.mutants --jobs 2 --limit 3000
+
+mutants-service: $(STAMP) ## planted faults of the service: a test must notice each
+	@$(BIN)/python -m tests.mutants_service --jobs 2
+
+session-faults: $(STAMP) ## 200 sessions with locks through kills of the leader, judged by the whole log (KILLS=20)
+	@$(BIN)/python -m tests.processes.session_faults --sessions 200 --kills $(KILLS)
+
+watch-faults: $(STAMP) ## 200 watchers through kills of the leader, each answer judged (KILLS=20)
+	@$(BIN)/python -m tests.processes.watch_faults --watchers 200 --kills $(KILLS)
 
 verify: $(STAMP) ## linters, types, import direction, shell scripts: what CI runs
 	$(BIN)/ruff check .
@@ -82,6 +111,9 @@ chaos-quick: $(STAMP) up ## import /etc, stop the leader while a writer runs, st
 bench-failover: $(STAMP) ## kill -9 of the leader under load (KILLS=20): time to the next acknowledged write
 	@$(BIN)/python benchmarks/failover.py --kills $(KILLS)
 
+bench-wiped: $(STAMP) ## a follower loses its disk among a million keys: times, memory, lost writes
+	@$(BIN)/python benchmarks/wiped_follower.py
+
 build: $(STAMP) ## the wheels of raft/ and kvorum, in dist/
 	@rm -rf dist build raft/build
 	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./raft .
@@ -93,6 +125,8 @@ lock: $(STAMP) ## refresh the lock files (needs uv, which it installs into .venv
 docs: $(STAMP) ## the reference pages that are generated from the code
 	@$(BIN)/python -m service.settings_text > docs/settings.md
 	@$(BIN)/python -m raft.testing.pages
+	@$(BIN)/python -m raft.testing.record_page docs/testing.md
+	@$(BIN)/python -m tests.compatibility
 
 clean: ## remove what was built and cached; data and .venv stay
 	@rm -rf dist build raft/build *.egg-info raft/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
