@@ -24,7 +24,7 @@ from raft.runtime.server import Ports, RaftServer
 from raft.storage.memory import MemoryLog, MemorySnapshots
 from raft.transport.memory import MemoryNetwork
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 BRISK = RaftConfig(tick_ms=5, heartbeat_ms=20, election_timeout_ms=100, proposal_timeout_ms=5_000)
 """Short timeouts. On one loop a stall stops all clocks alike, so it costs nobody the leadership."""
