@@ -169,7 +169,7 @@ class Membership:
                 raise NotLeader(self._server.leader)
 
     async def _add(self, wanted: ask.Add) -> NodeId:
-        """Add the server that answers at the address, unless it is a member already."""
+        """Add the server that answers at the address, unless it is a member already. A leader whose place it is to take hands over first."""
         hello = await self._ask_server(wanted)
         member = Member(hello.incarnation, wanted.name, wanted.address)
         if member.id in self._server.status().configuration:
@@ -178,6 +178,9 @@ class Membership:
         for old in _predecessors(self._server.status().configuration, wanted):
             if old.name == wanted.name:
                 await self._check_gone(old, wanted)
+        change = addition(self._server.status().configuration, member, wanted)  # one that is refused moves nobody
+        if isinstance(change, AddLearner) and change.replaces:
+            await self._step_aside(change.replaces)
         await self._submit(lambda status: addition(status.configuration, member, wanted))
         return member.id
 

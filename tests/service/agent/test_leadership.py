@@ -128,6 +128,40 @@ def test_a_leader_that_loses_its_vote_hands_over_first(operation: Callable[[str]
     run(scenario)
 
 
+@pytest.mark.parametrize("at_the_leader", [False, True])
+def test_a_leader_that_is_replaced_hands_over_first(at_the_leader: bool) -> None:
+    """Its successor adds the new member and leads on when that one has taken its place: one change of the term, and no election."""
+
+    async def scenario(world: World) -> None:
+        [leader] = world.servers.leaders()
+        asked = leader if at_the_leader else others(world)[0]
+        term = world.servers[leader].status().term
+        await world.empty("d", "d:8300")
+        status, answer = await world.ask(asked, ask.Add("d", "d:8300", replaces=leader))
+        assert (status, answer["id"]) == (200, "d:8300")
+        [successor] = world.servers.leaders()
+        assert successor in others_than(leader)
+        assert world.servers[successor].status().term == term + 1
+        await until(lambda: leader not in world.servers[successor].status().configuration, "the old one is out")
+        assert (world.servers[successor].leads, world.servers[successor].status().term) == (True, term + 1)
+
+    run(scenario)
+
+
+def test_a_replacement_that_is_refused_moves_nobody() -> None:
+    """A name that another member has is no reason to hand over: the leader leads on in its term."""
+
+    async def scenario(world: World) -> None:
+        [leader] = world.servers.leaders()
+        term = world.servers[leader].status().term
+        taken = others(world)[0]
+        await world.empty(taken, "d:8300")
+        assert kind(await world.ask(leader, ask.Add(taken, "d:8300", replaces=leader))) == ask.NAME_IN_USE
+        assert (world.servers[leader].leads, world.servers[leader].status().term) == (True, term)
+
+    run(scenario)
+
+
 def test_a_leader_that_nobody_replaces_removes_itself() -> None:
     """When no successor takes over, the leader makes the change as it did before: the removal is not refused for it."""
 
