@@ -8,6 +8,7 @@ count. Prints a line a fault; the exit status is 1 when one survived.
 # ruff: noqa: T201  (the output on the terminal is what this program is for)
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ STORE = "tests/service/store/test_sessions.py"
 BLOCKING = "tests/service/api/test_blocking.py"
 ONCE = "tests/service/store/test_once.py"
 CLIENT = "tests/service/api/test_client.py"
+UNDER_FAULTS = "tests/processes/test_under_faults.py"
 
 
 class Mutant(NamedTuple):
@@ -165,6 +167,14 @@ MUTANTS = (
         "return RequestRejected(reason)",
         (CLIENT,),
     ),
+    Mutant(
+        "M40 timeout",
+        "a write that is in a log and is not answered in time is called rejected",
+        "raft/runtime/proposals.py",
+        "batch.settle(ProposalTimeout(round(now - batch.began, 1)))",
+        "batch.settle(DeadlinePassed(str(ProposalTimeout(round(now - batch.began, 1)))))",
+        (f"{UNDER_FAULTS}::test_cl_05_failed_means_not_applied",),
+    ),
 )
 
 
@@ -200,10 +210,11 @@ def run_tests(folder: Path, tests: Sequence[str]) -> tuple[tuple[str, ...], str]
     :returns: the names of those that failed, and what kept them from running, if anything did.
     """
     report = folder / "report.xml"
-    # -P and the path: the copy's packages are imported, and not those that are installed.
+    # The copy's packages are imported, and not those that are installed: also by the nodes that a test starts.
+    environ = {**os.environ, "PYTHONPATH": str(folder)}
     argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--junit-xml={report}", *tests]
     try:
-        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
+        done = subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
     except subprocess.TimeoutExpired:
         return (), f"not over within {SECONDS_MAX} s"
     if done.returncode not in {0, 1} or not report.exists():

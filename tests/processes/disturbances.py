@@ -31,21 +31,32 @@ def disturb(cluster: Cluster, number: int, dice: random.Random) -> float:
     """
     leader, moment = cluster.leader(), time.time()
     if number % PAUSED_EVERY == 0:
-        pid = leader.agent_pid()
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(PAUSE_SECONDS)
-        os.kill(pid, signal.SIGCONT)
+        pause(leader)
     else:
-        leader.kill()
-        time.sleep(dice.uniform(0, 1))
-        leader.start()
+        kill(leader, dice)
     cluster.wait_ready()
     if number % RESTARTED_EVERY == 0:
-        _restart(cluster, dice.choice(cluster.followers()))
+        restart(cluster, dice.choice(cluster.followers()))
     return moment
 
 
-def _restart(cluster: Cluster, node: Node) -> None:
+def kill(node: Node, dice: random.Random) -> None:
+    """Kill all of a node, and start it again; it is not ready yet."""
+    node.kill()
+    time.sleep(dice.uniform(0, 1))
+    node.start()
+
+
+def pause(node: Node) -> None:
+    """Let the agent of a node stand still for a while."""
+    pid = node.agent_pid()
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(PAUSE_SECONDS)
+    os.kill(pid, signal.SIGCONT)
+
+
+def restart(cluster: Cluster, node: Node) -> None:
+    """Stop a node in good order and start it again. All are ready afterwards."""
     code = node.terminate()
     assert code == 0, f"{node.name} ended with {code}: {node.log()[-2000:]}"
     node.start()

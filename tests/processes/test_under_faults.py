@@ -1,4 +1,4 @@
-"""Sessions, locks and watches while leaders are killed: the short forms of ``session_faults`` and ``watch_faults``."""
+"""Sessions, locks, watches and writes while leaders are killed: the short forms of ``session_faults``, ``watch_faults`` and ``write_faults``."""
 
 import random
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import session_faults
 import watch_faults
+import write_faults
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -30,3 +31,17 @@ def test_no_watcher_misses_a_change(tmp_path: Path) -> None:
     print("\n" + "\n".join(lines))  # noqa: T201 - as above
     assert verdict.violations == []
     assert verdict.counts["answers"] > KILLS * len(watch_faults.TARGETS)
+
+
+def test_cl_05_failed_means_not_applied(tmp_path: Path) -> None:
+    """Through a lost quorum and a killed worker no write that was called failed ever shows, and each that was acknowledged is where it was told.
+
+    The lost quorum leaves writes in one log that their clients know nothing of, and that log is the one that goes on: who calls them failed is wrong.
+    """
+    seed = random.SystemRandom().randrange(1 << 32)
+    verdict, lines = write_faults.run(tmp_path, faults=("quorum paused", "worker killed"), seed=seed, settled_seconds=1.0)
+    print("\n" + "\n".join(lines))  # noqa: T201 - as above
+    assert verdict.violations == []
+    assert min(verdict.counts[told] for told in ("done", "unmet", "rejected", "unknown")) > 0
+    assert verdict.counts["unknown, applied"] > 0
+    assert verdict.counts["rows read"] > 0
