@@ -5,7 +5,8 @@ import random
 import signal
 import time
 
-from cluster import Cluster, Node
+import requests
+from cluster import Cluster, Node, wait_until
 
 PAUSE_SECONDS = 3.0
 """How long a leader is paused: long enough for its followers to elect another one."""
@@ -38,6 +39,18 @@ def disturb(cluster: Cluster, number: int, dice: random.Random) -> float:
     if number % RESTARTED_EVERY == 0:
         restart(cluster, dice.choice(cluster.followers()))
     return moment
+
+
+def hand_over(cluster: Cluster, dice: random.Random) -> bool:
+    """Ask the leader to hand over to another node; a write goes through afterwards.
+
+    :returns: whether it says that somebody else leads.
+    """
+    leader = cluster.leader()
+    target = dice.choice([node for node in cluster.nodes if node is not leader])
+    answer = requests.post(f"{leader.url}/v1/cluster/transfer?to={target.name}", timeout=30)
+    wait_until(lambda: target.put("handed over", target.name.encode()).text == "true", "a write goes through", 60)
+    return answer.status_code == 200
 
 
 def kill(node: Node, dice: random.Random) -> None:

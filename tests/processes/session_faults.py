@@ -1,4 +1,4 @@
-"""Sessions and locks while leaders are killed and paused: ``python -m tests.processes.session_faults --sessions 200 --kills 20``.
+"""Sessions and locks while leaders change: ``python -m tests.processes.session_faults --sessions 200 --kills 20 --transfers 80``.
 
 Clients hold sessions of several TTLs, behaviours and lock-delays; most renew, some leave with a lock in their hands. At the end the whole log is
 read and judged (``lock_log``), and every node's state is held against what the log says.
@@ -22,7 +22,7 @@ import requests
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster, Node, wait_until
-from disturbances import WHOLE_LOG, disturb, ports, told
+from disturbances import WHOLE_LOG, disturb, hand_over, ports, told
 from lock_log import Model, Row, judge, read_log
 from session_clients import PREFIX, Client, Plan
 
@@ -75,7 +75,39 @@ def differences(model: Model, states: Mapping[str, tuple[set[str], dict[str, Row
     return found
 
 
-def run(directory: Path, *, count: int, kills: int, seed: int, pause_seconds: float, settled_seconds: float) -> tuple[Model, list[str]]:
+class Changes:
+    """The changes of leaders, one after the other.
+
+    :param kills: how many leaders are killed or paused (:func:`disturbances.disturb`); ``transfers`` how many hand over, between these.
+    :ivar moments: when a leader was killed or paused, in seconds of the wall clock.
+    :ivar handed_over: how many transfers succeeded.
+    """
+
+    def __init__(self, cluster: Cluster, dice: random.Random, kills: int, transfers: int) -> None:
+        self.moments: list[float] = []
+        self.handed_over = 0
+        self._cluster, self._dice = cluster, dice
+        self._kills, self._transfers = kills, transfers
+
+    def make(self, settled_seconds: float) -> None:
+        """Make them all, with a pause before each."""
+        total = self._kills + self._transfers
+        for number in range(1, total + 1):
+            time.sleep(self._dice.uniform(0.5, 1.5) * settled_seconds)
+            kills = number * self._kills // total
+            if kills > len(self.moments):
+                self.moments.append(disturb(self._cluster, kills, self._dice))
+            else:
+                self.handed_over += hand_over(self._cluster, self._dice)
+
+    def __str__(self) -> str:
+        """What was done, in words."""
+        return told(self._cluster, self._kills) + (f", {self.handed_over} of {self._transfers} transfers of leadership" if self._transfers else "")
+
+
+def run(
+    directory: Path, *, count: int, kills: int, seed: int, pause_seconds: float, settled_seconds: float, transfers: int = 0
+) -> tuple[Model, list[str]]:
     """Run the clients and the disturbances on three new nodes, and judge.
 
     :returns: the model with its verdict, and lines that tell what was done.
@@ -90,10 +122,10 @@ def run(directory: Path, *, count: int, kills: int, seed: int, pause_seconds: fl
         began = time.monotonic()
         for client in clients:
             client.start()
-        moments = []
-        for number in range(1, kills + 1):
-            time.sleep(dice.uniform(0.5, 1.5) * settled_seconds)
-            moments.append(disturb(cluster, number, dice))
+        terms = [cluster.leader().status()["node"]["term"]]
+        changes = Changes(cluster, dice, kills, transfers)
+        changes.make(settled_seconds)
+        terms.append(cluster.leader().status()["node"]["term"])
         for client in clients:
             client.stopping.set()
         for client in clients:
@@ -105,12 +137,12 @@ def run(directory: Path, *, count: int, kills: int, seed: int, pause_seconds: fl
         cluster.stop_all()
     attempts = [attempt for client in clients for attempt in client.attempts]
     log = list(read_log(cluster.nodes[0].data_dir))
-    model = judge(log, attempts, (seen for client in clients for seen in client.seen), moments)
+    model = judge(log, attempts, (seen for client in clients for seen in client.seen), changes.moments)
     model.verdict.violations += differences(model, states)
     answers: Counter[str] = sum((client.told for client in clients), Counter())
     verdict = model.verdict
     return model, [
-        f"seed {seed}: {count} clients for {time.monotonic() - began:.0f} s, {len(keys)} locks; {told(cluster, kills)}",
+        f"seed {seed}: {count} clients for {time.monotonic() - began:.0f} s, {len(keys)} locks; {changes}, term {terms[0]} to {terms[1]}",
         f"clients were told: {', '.join(f'{name} {number}' for name, number in sorted(answers.items()))}",
         f"log: {len(log)} commands; {', '.join(f'{name} {number}' for name, number in sorted(verdict.counts.items()))}",
         f"ended by time: shortest life {verdict.shortest:.3f} TTL from its renewal, longest {verdict.longest_ms / 1000:.3f} s beyond twice the TTL",
@@ -126,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.processes.session_faults", description="Sessions and locks while leaders are killed.")
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--transfers", type=int, default=0, help="how often leadership is handed over, between the kills")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--pause-seconds", type=float, default=2.0, help="of a client between two locks, on average")
     parser.add_argument("--settled-seconds", type=float, default=2.0, help="between two disturbances, on average")
@@ -136,6 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
             Path(directory),
             count=options.sessions,
             kills=options.kills,
+            transfers=options.transfers,
             seed=options.seed,
             pause_seconds=options.pause_seconds,
             settled_seconds=options.settled_seconds,
