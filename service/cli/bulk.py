@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import FrameType
+from uuid import uuid4
 
 from service.cli.console import printable
 from service.cli.sources import Record
-from service.client import Client, ClientError
+from service.client import Client, ClientError, Once
 from service.errors import UNKNOWN
 
 MESSAGES_MAX = 20
 _UNDER_WAY_PER_THREAD = 4
 _PAUSE_SECONDS_MIN = 0.1
 _PAUSE_SECONDS_MAX = 1.0
+FORGOTTEN = 409
 
 Digest = tuple[bytes, int]
 
@@ -61,15 +63,20 @@ class BulkWriter:
 
     :param connect: makes a client; each thread has its own.
     :param parallel: how many writes run at the same time.
-    :param patience_seconds: how long a write that was certainly refused for a passing reason (no leader, no connection) is tried again.
-        A write whose outcome is unknown is never repeated.
+    :param patience_seconds: how long a write that did not succeed for a passing reason (no leader, no connection) is tried again.
+    :param since: a log index of a kvorum from before the first write. With it, a write whose outcome is unknown is tried again too, under a key of
+        its own, so that it takes effect once. With 0 it never is.
     :param known: what is stored already, by key; records equal to it are left alone.
     """
 
-    def __init__(self, connect: Callable[[], Client], parallel: int, patience_seconds: float, known: Mapping[str, Digest] | None = None) -> None:
+    def __init__(
+        self, connect: Callable[[], Client], parallel: int, patience_seconds: float, *, since: int = 0, known: Mapping[str, Digest] | None = None
+    ) -> None:
         self._connect = connect
         self._parallel = parallel
         self._patience_seconds = patience_seconds
+        self._since = since
+        self._run = uuid4().hex
         self._known = known or {}
         self._mine = threading.local()
         self._clients: list[Client] = []
@@ -128,20 +135,26 @@ class BulkWriter:
     def _put(self, record: Record, value: bytes) -> _Outcome:
         give_up_at = time.monotonic() + self._patience_seconds
         pause = _PAUSE_SECONDS_MIN
+        once, worst = self._once(record.key), "rejected"
         while True:
             try:
-                self._client().put(record.key, value, flags=record.flags)
+                self._client().put(record.key, value, flags=record.flags, once=once)
             except ClientError as error:
-                if error.outcome == UNKNOWN:
-                    return _Outcome("unknown", f"{printable(record.key)}: {error}")
-                if not error.retryable or time.monotonic() + pause > give_up_at or self._stopping.wait(pause):
+                worst = UNKNOWN if UNKNOWN in {worst, error.outcome} else worst
+                if not _passing(error, once) or time.monotonic() + pause > give_up_at or self._stopping.wait(pause):
                     # A node that can't be reached for so long will not take the other keys either.
-                    if error.status == 0:
+                    if error.status == 0 and error.outcome != UNKNOWN:
                         self._stopping.set()
-                    return _Outcome("rejected", f"{printable(record.key)}: {error}")
+                    return _Outcome(worst, f"{printable(record.key)}: {error}")
                 pause = min(2 * pause, _PAUSE_SECONDS_MAX)
             else:
                 return _Outcome("written", size=len(value))
+
+    def _once(self, key: str) -> Once | None:
+        """The key of a write: that of no other run and of no other record."""
+        if not self._since:
+            return None
+        return Once(f"{self._run}-{sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()}", max(self._since, self._client().index))
 
     def _client(self) -> Client:
         if not hasattr(self._mine, "client"):
@@ -156,6 +169,11 @@ class BulkWriter:
         finally:
             for client in self._clients:
                 client.close()
+
+
+def _passing(error: ClientError, once: Once | None) -> bool:
+    """Whether another attempt may succeed, and can do no harm. A node that has forgotten the key says so with a status of its own."""
+    return error.retryable or (once is not None and error.outcome == UNKNOWN and error.status != FORGOTTEN)
 
 
 def _count(tally: Tally, outcome: _Outcome) -> None:

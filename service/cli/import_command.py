@@ -14,7 +14,7 @@ from service.cli.bulk import MESSAGES_MAX, BulkWriter, Digest, Tally, digest
 from service.cli.console import FAILED, OUTCOME_UNKNOWN, Terminated, complain, leave, node_options, printable, say
 from service.cli.progress import progress
 from service.cli.sources import FORMATS, Source, open_source
-from service.client import Client
+from service.client import Client, ClientError
 from service.errors import ImportInvalid
 
 
@@ -25,7 +25,7 @@ from service.errors import ImportInvalid
 @click.option("--skip-unchanged", is_flag=True, help="Read what is stored first, and write only what differs.")
 @click.option("--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Writes at the same time.")
 @click.option(
-    "--patience", "patience_seconds", type=click.FloatRange(0, 600), default=10.0, show_default=True, help="Seconds to retry what was refused."
+    "--patience", "patience_seconds", type=click.FloatRange(0, 600), default=10.0, show_default=True, help="Seconds to retry what did not succeed."
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: the counts on standard output.")
 @node_options
@@ -44,7 +44,8 @@ def import_command(
     """Write every file of a directory, or every entry of a YAML, JSON, TOML or .env file, as a key.
 
     PATH "-" is standard input (with --format). Levels are joined by "/"; Consul's own export is understood too. A bad file is refused before
-    anything is written. Only writes that certainly did not happen are tried again.
+    anything is written. A write that certainly did not happen is tried again; in kvorum also one whose outcome is unknown, under a key by which it
+    takes effect once.
     """
     source = open_source(path, form, sys.stdin.buffer.read)
     if not source.records:
@@ -57,7 +58,7 @@ def import_command(
     started = time.monotonic()
     known = _stored(connect, prefix) if skip_unchanged else None
     with progress("importing", len(source.records)) as advance:
-        writer = BulkWriter(connect, parallel, patience_seconds, known)
+        writer = BulkWriter(connect, parallel, patience_seconds, since=_index(connect), known=known)
         tally = writer.write(source.records, advance)
     _report(source, tally, time.monotonic() - started, output)
     if writer.stopped_by is not None:
@@ -79,6 +80,15 @@ def _stored(connect: Callable[[], Client], prefix: str) -> dict[str, Digest]:
             known[entry.key] = digest(entry.value, entry.flags)
             advance()
         return known
+
+
+def _index(connect: Callable[[], Client]) -> int:
+    """A log index of this moment; 0 where no kvorum answers."""
+    with connect() as client:
+        try:
+            return int(client.status()["node"]["applied_index"])
+        except (ClientError, KeyError, TypeError, ValueError):
+            return 0
 
 
 def _report(source: Source, tally: Tally, seconds: float, output: str) -> None:

@@ -13,11 +13,18 @@ from service.cli.console import CONDITION_NOT_MET, FAILED, columns, consistency_
 from service.cli.export_command import export_command
 from service.cli.import_command import import_command
 from service.cli.scan_command import scan_command
-from service.client import Client, Entry
+from service.client import Client, Entry, Once
 
 FLAGS_MAX = 2**64 - 1
 INDEX_MAX = 2**64 - 1
 _STRAYS_SHOWN = 3
+_once_option = click.option(
+    "--idempotency-key",
+    "once",
+    metavar="KEY",
+    callback=lambda _context, _parameter, text: None if text is None else Once(text),
+    help="Takes effect once, however often it is asked for with the same KEY, at any node. (kvorum only)",
+)
 
 
 @click.group()
@@ -52,12 +59,13 @@ def get(*, key: str, consistency: str, address: str | None, token: str | None) -
 @click.argument("value")
 @click.option("--cas", type=click.IntRange(0, INDEX_MAX), metavar="INDEX", help="Only when the key's ModifyIndex is this; 0: only a new key.")
 @click.option("--flags", type=click.IntRange(0, FLAGS_MAX), default=0, metavar="NUMBER", help="A number kept with the value.")
+@_once_option
 @node_options
-def put(*, key: str, value: str, cas: int | None, flags: int, address: str | None, token: str | None) -> None:
+def put(*, key: str, value: str, cas: int | None, flags: int, once: Once | None, address: str | None, token: str | None) -> None:
     """Set KEY to VALUE; "-" reads the value from standard input, "@PATH" from a file."""
     data = _value(value)
     with Client(address, token) as client:
-        done = client.put(_key(key), data, flags=flags, cas=cas)
+        done = client.put(_key(key), data, flags=flags, cas=cas, once=once)
     if done:
         say(f"written: {printable(key)} ({len(data)} bytes)")
     else:
@@ -69,15 +77,16 @@ def put(*, key: str, value: str, cas: int | None, flags: int, address: str | Non
 @click.option("--cas", type=click.IntRange(0, INDEX_MAX), metavar="INDEX", help="Only when the key's ModifyIndex is this.")
 @click.option("--recurse", is_flag=True, help="Delete every key that begins with KEY, and print how many there were.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@_once_option
 @node_options
-def delete(*, key: str, cas: int | None, recurse: bool, yes: bool, address: str | None, token: str | None) -> None:
+def delete(*, key: str, cas: int | None, recurse: bool, yes: bool, once: Once | None, address: str | None, token: str | None) -> None:
     """Delete KEY. With --recurse KEY is a prefix of text: "foo" means "food" as well, "foo/" does not."""
     if recurse and cas is not None:
         raise click.UsageError("--cas can't be used with --recurse")
     with Client(address, token) as client:
         if recurse:
-            _delete_tree(client, _key(key), yes)
-        elif client.delete(_key(key), cas=cas):
+            _delete_tree(client, _key(key), yes, once)
+        elif client.delete(_key(key), cas=cas, once=once):
             say(f"deleted: {printable(key)}")
         else:
             _condition_not_met(key, cas)
@@ -113,7 +122,7 @@ def _as_json(entry: Entry) -> dict[str, object]:
     return {**entry._asdict(), "value": b64encode(entry.value).decode("ascii")}
 
 
-def _delete_tree(client: Client, prefix: str, yes: bool) -> None:
+def _delete_tree(client: Client, prefix: str, yes: bool, once: Once | None) -> None:
     names = client.keys(prefix, "consistent")
     if not names:
         say(f"no key begins with {printable(prefix)}")
@@ -121,7 +130,7 @@ def _delete_tree(client: Client, prefix: str, yes: bool) -> None:
         return
     if not yes:
         _confirm(prefix, names)
-    client.delete_tree(prefix)
+    client.delete_tree(prefix, once=once)
     say(f"deleted: {len(names)} keys that began with {printable(prefix)}")
     click.echo(len(names))
 

@@ -27,12 +27,13 @@ class Stored(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What the double does instead of answering. ``status`` 0 closes the connection without an answer."""
+    """What the double does instead of answering. ``status`` 0 closes the connection without an answer; ``method`` is empty for all of them."""
 
     status: int
     text: str = ""
     outcome: str = ""
     times: int = 1_000_000
+    method: str = ""
 
 
 class Double:
@@ -48,6 +49,8 @@ class Double:
         self.members: dict[str, Any] = {"members": []}
         self.bodies: list[bytes] = []
         self.on_put: Callable[[], None] = lambda: None
+        self.extra: dict[str, str] = {}
+        self.on_unknown: Callable[[], None] = lambda: None
         self.index = 10
         self.lock = threading.Lock()
         self.address = ""
@@ -57,14 +60,14 @@ class Double:
         self.index += 1
         self.data[key.encode("utf-8", "surrogateescape")] = Stored(value, flags, self.index)
 
-    def fail(self, status: int, text: str = "", outcome: str = "", times: int = 1_000_000) -> None:
+    def fail(self, status: int, text: str = "", outcome: str = "", times: int = 1_000_000, method: str = "") -> None:
         """Answer the next requests so."""
-        self.fault = Fault(status, text, outcome, times)
+        self.fault = Fault(status, text, outcome, times, method)
 
-    def take_fault(self) -> Fault | None:
+    def take_fault(self, method: str) -> Fault | None:
         """The fault for this request, if one is due."""
         with self.lock:
-            fault = self.fault
+            fault = self.fault if self.fault is not None and self.fault.method in {"", method} else None
             if fault is not None:
                 self.fault = fault._replace(times=fault.times - 1) if fault.times > 1 else None
             return fault
@@ -96,9 +99,10 @@ class Handler(BaseHTTPRequestHandler):
         self.double.bodies.append(body)
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        fault = self.double.take_fault()
+        fault = self.double.take_fault(self.command)
         if fault is not None and fault.status == 0:
             self.close_connection = True
+            self.double.on_unknown()
         elif fault is not None:
             extra = {"X_Kvorum_Outcome": fault.outcome} if fault.outcome else {}
             extra |= {"Content_Type": "application/problem+json"} if fault.text.startswith("{") else {}
@@ -136,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
             status, answer = getattr(self, "kv_" + self.command.lower())(key, query, body)
         if self.command == "PUT":
             self.double.on_put()
-        self.answer(status, answer)
+        self.answer(status, answer, **self.double.extra)
 
     def kv_get(self, key: bytes, query: dict[str, str], _body: bytes) -> tuple[int, bytes]:
         """One key, a listing, or names."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.client import AddressInvalid, Client, ClientError, Entry, base_url
+from service.client import AddressInvalid, Client, ClientError, Entry, Once, base_url
 
 HARD_KEYS = ["a b", "ä/ö", "a//b", "/a", "a/", "a/../b", "./x", "a?b=c#d", "100%", "%2F", "a+b", "\t", "dir/.hidden/..", "😀", "\udcff"]
 
@@ -175,3 +175,29 @@ def test_bad_addresses_are_named(address: str) -> None:
         base_url(address)
     assert repr(address) in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_write_under_a_key(node: Any) -> None:
+    """Put, delete and delete of a tree carry the key and since when it is asked; others carry neither. What can't be a key is not sent."""
+    with Client() as client:
+        client.put("k", b"1", once=Once("one"))
+        client.delete("k", once=Once("two", 42))
+        client.delete_tree("k", once=Once("three"))
+        client.put("k", b"1")
+        for wrong in ("", "\n", "ä", "x" * 256):
+            with pytest.raises(ClientError, match="can't be an Idempotency-Key") as caught:
+                client.put("k", b"1", once=Once(wrong))
+            assert caught.value.outcome == "rejected"
+    sent = [(headers.get("Idempotency-Key"), headers.get("X-Kvorum-Since")) for headers in node.headers]
+    assert sent == [("one", None), ("two", "42"), ("three", None), (None, None)]
+
+
+def test_the_index_of_the_last_write_is_kept(node: Any) -> None:
+    """The client knows the newest index that an answer has told; one without an index, as a Consul's, changes nothing."""
+    with Client() as client:
+        client.put("k", b"1")
+        assert client.index == 0
+        for told, known in (("12", 12), ("9", 12), ("x", 12), ("13", 13)):
+            node.extra = {"X_Kvorum_Index": told}
+            client.put("k", b"1")
+            assert client.index == known

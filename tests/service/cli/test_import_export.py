@@ -106,19 +106,63 @@ def test_a_passing_refusal_is_tried_again(node: Any, kvorum: Run, files: Path) -
     assert (ran.code, json.loads(ran.out)["written"], len(node.data)) == (0, 4, 4)
 
 
-def test_an_unknown_write_is_counted_and_never_repeated(node: Any, kvorum: Run, files: Path) -> None:
-    """A write whose outcome is unknown is sent once, named, and makes the exit code 9."""
-    node.fail(0, times=1)
+def puts(node: Any) -> list[dict[str, str]]:
+    """The headers of the writes."""
+    return [headers for (method, _path), headers in zip(node.requests, node.headers, strict=True) if method == "PUT"]
+
+
+def test_an_unknown_write_to_a_consul_is_counted_and_never_repeated(node: Any, kvorum: Run, files: Path) -> None:
+    """Where keys of requests mean nothing, a write whose outcome is unknown is sent once, named, and makes the exit code 9."""
+    node.fail(0, times=1, method="PUT")
     ran = kvorum("kv", "import", str(files), "--parallel", "1", "-o", "json")
     counts = json.loads(ran.out)
     assert (ran.code, counts["unknown"], counts["written"]) == (9, 1, 3)
-    assert len(node.requests) == 4
+    assert ["Idempotency-Key" in headers for headers in puts(node)] == [False] * 4
     assert "the connection to" in ran.err
+
+
+def test_an_unknown_write_is_made_again_under_its_key(node: Any, kvorum: Run, files: Path) -> None:
+    """A connection that breaks does not end an import: the write comes again as the same one, since the same index; no two records share a key."""
+    node.status = {"node": {"applied_index": 7}}
+    node.fail(0, times=2, method="PUT")
+    ran = kvorum("kv", "import", str(files), "--parallel", "1", "-o", "json")
+    counts = json.loads(ran.out)
+    assert (ran.code, counts["unknown"], counts["written"]) == (0, 0, 4)
+    sent = [(headers["Idempotency-Key"], headers["X-Kvorum-Since"]) for headers in puts(node)]
+    assert sent[0] == sent[1] == sent[2]
+    assert sent[0][1] == "7"
+    assert len({key for key, _ in sent}) == 4
+    assert kvorum("kv", "import", str(files)).code == 0
+    assert not {key for key, _ in sent} & {headers["Idempotency-Key"] for headers in puts(node)[6:]}, "another run is another request"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "is_made_again"),
+    [
+        ((500, "the outcome of this write is unknown", "unknown"), None, True),
+        ((409, "forgotten", "unknown"), None, False),
+        ((0, "", ""), (503, "No cluster leader", "rejected"), True),
+    ],
+)
+def test_what_stays_unknown_is_counted_as_that(
+    *, node: Any, kvorum: Run, tmp_path: Path, first: tuple[int, str, str], then: tuple[int, str, str] | None, is_made_again: bool
+) -> None:
+    """When no attempt has an answer, or the node has forgotten the key, the record is unknown, whatever its last attempt was told."""
+    (tmp_path / "one.json").write_text('{"k": "v"}')
+    node.status = {"node": {"applied_index": 7}}
+    node.fail(*first, method="PUT")
+    if then is not None:
+        node.on_unknown = lambda: node.fail(*then)
+    ran = kvorum("kv", "import", str(tmp_path / "one.json"), "--patience", "2", "-o", "json")
+    counts = json.loads(ran.out)
+    assert (ran.code, counts["unknown"], counts["rejected"]) == (9, 1, 0)
+    assert (len(puts(node)) > 1) is is_made_again
+    assert len({headers["Idempotency-Key"] for headers in puts(node)}) == 1
 
 
 def test_a_final_refusal_is_counted_and_the_rest_goes_on(node: Any, kvorum: Run, files: Path) -> None:
     """A value over the limit is rejected with the node's words; the other keys are written."""
-    node.fail(413, "Value exceeds 524288 byte limit", times=1)
+    node.fail(413, "Value exceeds 524288 byte limit", times=1, method="PUT")
     ran = kvorum("kv", "import", str(files), "--parallel", "1", "-o", "json")
     counts = json.loads(ran.out)
     assert (ran.code, counts["rejected"], counts["written"]) == (1, 1, 3)

@@ -38,6 +38,18 @@ def test_get_of_a_missing_key_is_exit_code_1(node: Any, kvorum: Run) -> None:
     assert node.requests == [("GET", "/v1/kv/absent?consistent")]
 
 
+def test_a_write_under_a_key(node: Any, kvorum: Run) -> None:
+    """--idempotency-key goes with a put and with both kinds of delete; one that can't be is refused before anything is sent."""
+    assert kvorum("kv", "put", "k", "1", "--idempotency-key", "one").code == 0
+    assert kvorum("kv", "delete", "k", "--idempotency-key", "two").code == 0
+    node.store("t/1", b"")
+    assert kvorum("kv", "delete", "t/", "--recurse", "--yes", "--idempotency-key", "three").code == 0
+    assert [headers["Idempotency-Key"] for headers in node.headers if "Idempotency-Key" in headers] == ["one", "two", "three"]
+    sent = len(node.requests)
+    ran = kvorum("kv", "put", "k", "2", "--idempotency-key", "")
+    assert (ran.code, "can't be an Idempotency-Key" in ran.err, len(node.requests)) == (1, True, sent)
+
+
 @pytest.mark.parametrize("source", ["argument", "file", "standard input"])
 def test_put_takes_the_value_from_three_places(node: Any, kvorum: Run, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The value comes as an argument, from @file or from standard input, unchanged."""
