@@ -15,11 +15,12 @@ from typing import IO
 import gevent
 
 from service.api import params as parameters
+from service.api.archived_acl import AclOfArchive
 from service.api.errors import Answer, RequestRefused
 from service.api.go import parse_duration
 from service.api.kv import Environ, KeyValue
 from service.api.save import open_spool
-from service.archive import records
+from service.archive import acl_records, records
 from service.archive.container import Reader
 from service.archive.errors import ArchiveInvalid, unreadable
 from service.archive.msgpack import Unpacker
@@ -63,7 +64,8 @@ class Restoring:
         params = parameters.parse_for_write(environ["QUERY_STRING"])
         self._kv.check_datacenter(params)
         with open_spool(self._live.now.data_dir) as spool:
-            parts = Parts(spool, str(uuid.uuid4()), self._live.now.kv_value_bytes_max)
+            now = self._live.now
+            parts = Parts(spool, str(uuid.uuid4()), now.kv_value_bytes_max, keep_secrets=now.acl_secrets == "shown")
             try:
                 Reader(body_reader(environ)).read_all(parts.take)
                 parts.flush()
@@ -72,7 +74,7 @@ class Restoring:
             except OSError as error:
                 raise RequestRejected(f"the archive can't be kept while it is looked through: {error.strerror}") from error
             _Restore(self._backend, parts).carry_out(parameters.origin(environ))
-        skipped = ", ".join(f"{count} {records.NAMES[number]}" for number, count in sorted(parts.skipped.items()))
+        skipped = ", ".join(f"{count} {name}" for (_, name), count in sorted(parts.skipped.items()))
         log.info("an archive was restored: %s; passed over: %s", parts.summary, skipped or "nothing")
         return 200, [(SKIPPED, skipped)] if skipped else [], b""
 
@@ -103,12 +105,13 @@ class Parts:
     :param spool: an empty file.
     :param id: of the restore.
     :param value_bytes_max: how long a value may be.
-    :ivar skipped: how many records of which number no table here can hold.
+    :param keep_secrets: of tokens, beside their hashes.
+    :ivar skipped: how many records no table here can hold, by their number and what they are called.
     """
 
-    def __init__(self, spool: IO[bytes], id: str, value_bytes_max: int) -> None:
+    def __init__(self, spool: IO[bytes], id: str, value_bytes_max: int, *, keep_secrets: bool) -> None:
         self.id = id
-        self.skipped: Counter[int] = Counter()
+        self.skipped: Counter[tuple[int, str]] = Counter()
         self.count = 0
         self.kv_index = 0
         self.sessions_index = 1
@@ -119,19 +122,22 @@ class Parts:
         self._records: list[tuple[str, bytes]] = []
         self._tombstones: restored.Tombstones = []
         self._bytes = 0
-        self._indexes: dict[bytes, int] = {}
+        self._acl = AclOfArchive(keep_secrets=keep_secrets)
         self._takers: dict[int, Callable[[Record], None]] = {
             records.KEY: self._take_key,
             records.SESSION: self._take_session,
             records.TOMBSTONE: self._take_tombstone,
             records.AUTOPILOT: self._take_autopilot,
             records.INDEX: self._take_index,
+            records.ACL_TOKEN: self._take_token,
+            records.ACL_POLICY: lambda record: self._add(restored.ACL, restored.encode(self._acl.policy(record))),
+            records.ACL_ROLE: lambda record: self._add(restored.ACL, restored.encode(self._acl.role(record))),
         }
 
     @property
     def summary(self) -> str:
         """What it holds, for people."""
-        return f"{self._keys} keys in {self.count} parts"
+        return f"{self._keys} keys and {self._acl.count} records of the ACL in {self.count} parts"
 
     def take(self, read: Callable[[int], bytes]) -> None:
         """Take ``state.bin`` apart.
@@ -144,9 +150,11 @@ class Parts:
             if taker := self._takers.get(record.number):
                 taker(record)
             else:
-                self.skipped[record.number] += 1
+                self.skipped[record.number, records.NAMES[record.number]] += 1
             if number % RECORDS_A_SLICE == 0:
                 gevent.sleep(0)
+        if self._acl.count:
+            self._add(restored.ACL_INDEXES, restored.encode(self._acl.indexes))
 
     def flush(self) -> None:
         """Write what has gathered."""
@@ -202,8 +210,15 @@ class Parts:
     def _take_autopilot(self, record: Record) -> None:
         self._add(restored.AUTOPILOT, restored.encode(records.autopilot_of(record)))
 
+    def _take_token(self, record: Record) -> None:
+        if acl_records.has_no_place(record):
+            self.skipped[record.number, acl_records.NO_PLACE] += 1
+        else:
+            self._add(restored.ACL, restored.encode(self._acl.token(record)))
+
     def _take_index(self, record: Record) -> None:
         name, index = records.index_of(record)
+        self._acl.note_index(name, index)
         if name in (records.KVS_INDEX, records.TOMBSTONES_INDEX):
             self.kv_index = max(self.kv_index, index)
         elif name == records.SESSIONS_INDEX:

@@ -13,6 +13,7 @@ from service.domain.commands import AutopilotConfiguration
 from service.domain.entries import Row, ServiceCheck, Session
 
 REGISTRATION, KEY, SESSION, TOMBSTONE, AUTOPILOT, INDEX = 0, 2, 3, 5, 9, 16
+ACL_TOKEN, ACL_POLICY, ACL_ROLE = 17, 19, 23
 NAMES = {
     REGISTRATION: "registrations",
     KEY: "keys",
@@ -27,10 +28,10 @@ NAMES = {
     14: "certificate authority states",
     15: "certificate authority configurations",
     INDEX: "indexes",
-    17: "ACL tokens",
-    19: "ACL policies",
+    ACL_TOKEN: "ACL tokens",
+    ACL_POLICY: "ACL policies",
     22: "configuration entries",
-    23: "ACL roles",
+    ACL_ROLE: "ACL roles",
     25: "ACL binding rules",
     27: "ACL auth methods",
     29: "chunks of commands",
@@ -39,10 +40,12 @@ NAMES = {
 }
 """What the numbers stand for that a Consul writes."""
 
-RESTORED = frozenset((KEY, SESSION, TOMBSTONE, AUTOPILOT, INDEX))
+RESTORED_ACL = frozenset((ACL_TOKEN, ACL_POLICY, ACL_ROLE))
+RESTORED = RESTORED_ACL | {KEY, SESSION, TOMBSTONE, AUTOPILOT, INDEX}
 """Those that a restore takes; the others are passed over."""
 
 KVS_INDEX, SESSIONS_INDEX, TOMBSTONES_INDEX = b"kvs", b"sessions", b"tombstones"
+_LEFT_OUT = b"KvorumLeftOut"
 _UNSIGNED_MAX = (1 << 64) - 1
 _INDEX_MAX = (1 << 63) - 1
 Fields = dict[bytes, Value]
@@ -59,9 +62,21 @@ class Record(NamedTuple):
     position: int
 
 
-def pack_header(last_index: int) -> bytes:
-    """What ``state.bin`` begins with."""
-    return mapping([(b"LastIndex", integer(last_index))])
+class Header(NamedTuple):
+    """What ``state.bin`` begins with.
+
+    :param last_index: of the last entry that it holds.
+    :param left_out: what the state had and the archive has not, in words; a Consul passes over it.
+    """
+
+    last_index: int
+    left_out: str = ""
+
+
+def pack_header(last_index: int, left_out: str = "") -> bytes:
+    """See :class:`Header`."""
+    told = [(_LEFT_OUT, text(left_out.encode()))] if left_out else []
+    return mapping([*told, (b"LastIndex", integer(last_index))])
 
 
 _CREATE, _FLAGS, _KEY = text(b"CreateIndex"), text(b"Flags"), text(b"Key")
@@ -139,16 +154,17 @@ def pack_index(name: bytes, index: int) -> bytes:
     return bytes((INDEX,)) + mapping([(b"Key", text(name)), (b"Value", integer(index))])
 
 
-def read(unpacker: Unpacker) -> tuple[int, Iterator[Record]]:
+def read(unpacker: Unpacker) -> tuple[Header, Iterator[Record]]:
     """Take ``state.bin`` apart.
 
-    :returns: the index of the last entry that it holds, and the records as they come.
+    :returns: the header, and the records as they come.
     :raises ArchiveInvalid: from the iterator too: what is no record of a Consul.
     """
     header = unpacker.value()
     if not isinstance(header, dict) or b"LastIndex" not in header:
         raise unreadable('"state.bin" does not begin with the header of a Consul')
-    return Given(Record(-1, header, 0)).number(b"LastIndex", _INDEX_MAX), _records(unpacker)
+    given = Given(Record(-1, header, 0))
+    return Header(given.number(b"LastIndex", _INDEX_MAX), given.text(_LEFT_OUT)), _records(unpacker)
 
 
 def _records(unpacker: Unpacker) -> Iterator[Record]:

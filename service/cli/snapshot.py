@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import click
 
-from service.archive import records
+from service.archive import acl_records, records
 from service.archive.container import Meta, Reader
 from service.archive.msgpack import Unpacker
 from service.cli.console import columns, consistency_options, node_options, say
@@ -37,8 +37,8 @@ def save(*, file: Path, consistency: str, address: str | None, token: str | None
         for piece in client.save_snapshot(consistency):
             stream.write(piece)
         stream.seek(0)
-        meta, counts = read_archive(stream.read)
-    say(f"saved: {counts[records.KEY]} keys at index {meta.index} to {file}")
+        found = read_archive(stream.read)
+    say(f"saved: {found.counts[records.KEY]} keys at index {found.meta.index} to {file}" + _without(found))
 
 
 @snapshot.command()
@@ -47,16 +47,20 @@ def save(*, file: Path, consistency: str, address: str | None, token: str | None
 def inspect(*, file: Path, output: str) -> None:
     """Verify FILE and tell what it holds. No node is asked."""
     with file.open("rb") as stream:
-        meta, counts = read_archive(stream.read)
-    found = {"id": meta.id, "index": meta.index, "term": meta.term, "version": meta.version, "bytes": meta.size}
-    held = {records.NAMES[number]: count for number, count in sorted(counts.items())}
-    passed_over = [records.NAMES[number] for number in sorted(counts) if number not in records.RESTORED]
+        found = read_archive(stream.read)
+    meta = found.meta
+    about = {"id": meta.id, "index": meta.index, "term": meta.term, "version": meta.version, "bytes": meta.size}
+    held = {records.NAMES[number]: count for number, count in sorted(found.counts.items())}
+    passed_over = [records.NAMES[number] for number in sorted(found.counts) if number not in records.RESTORED]
+    passed_over += [acl_records.NO_PLACE] if found.without_place else []
     if output == "json":
-        click.echo(json.dumps({**found, "records": held, "not_restored": passed_over}, indent=2))
+        click.echo(json.dumps({**about, "records": held, "not_restored": passed_over, "left_out": found.left_out}, indent=2))
         return
-    click.echo(columns([("", "VALUE"), *found.items(), *held.items()]))
+    click.echo(columns([("", "VALUE"), *about.items(), *held.items()]))
     if passed_over:
         say(f"a restore into kvorum passes over: {', '.join(passed_over)}")
+    if found.left_out:
+        say(f"left out when it was saved: {found.left_out}")
 
 
 @snapshot.command()
@@ -64,29 +68,57 @@ def inspect(*, file: Path, output: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @node_options
 def restore(*, file: Path, yes: bool, address: str | None, token: str | None) -> None:
-    """Replace the whole state by what FILE holds: keys, locks and sessions are then those of FILE, on every node."""
+    """Replace the whole state by what FILE holds: keys, locks and sessions are then those of FILE, on every node. So are tokens, policies and roles,
+    if it holds any.
+    """
     with file.open("rb") as stream:
-        meta, counts = read_archive(stream.read)
+        found = read_archive(stream.read)
+        keys = found.counts[records.KEY]
         if not yes:
-            _confirm(f"{counts[records.KEY]} keys of index {meta.index}")
+            acl = "" if records.RESTORED_ACL.isdisjoint(found.counts) else ", and all tokens, policies and roles by its own"
+            _confirm(f"{keys} keys of index {found.meta.index}{acl}")
         stream.seek(0)
         with Client(address, token, answer_seconds=ANSWER_SECONDS) as client:
             skipped = client.restore_snapshot(stream)
-    say(f"restored: {counts[records.KEY]} keys from {file}" + (f"; passed over: {skipped}" if skipped else ""))
+    say(f"restored: {keys} keys from {file}" + (f"; passed over: {skipped}" if skipped else ""))
 
 
-def read_archive(read: Callable[[int], bytes]) -> tuple[Meta, Counter[int]]:
-    """Verify an archive, and count its records by their number.
+class Contents(NamedTuple):
+    """What an archive holds.
+
+    :ivar counts: of its records, by their number.
+    :ivar without_place: how many of the tokens no restore here takes.
+    :ivar left_out: what the state had that was not saved, in words.
+    """
+
+    meta: Meta
+    counts: Counter[int]
+    without_place: int
+    left_out: str
+
+
+def read_archive(read: Callable[[int], bytes]) -> Contents:
+    """Verify an archive, and count its records.
 
     :raises ArchiveInvalid: when anything is wrong with it.
     """
     counts: Counter[int] = Counter()
+    without_place, left_out = 0, ""
 
     def take(read_state: Callable[[int], bytes]) -> None:
-        for record in records.read(Unpacker(read_state))[1]:
+        nonlocal without_place, left_out
+        header, found = records.read(Unpacker(read_state))
+        left_out = header.left_out
+        for record in found:
             counts[record.number] += 1
+            without_place += record.number == records.ACL_TOKEN and acl_records.has_no_place(record)
 
-    return Reader(read).read_all(take), counts
+    meta = Reader(read).read_all(take)
+    return Contents(meta, counts, without_place, left_out)
+
+
+def _without(found: Contents) -> str:
+    return f"; left out, for the secrets are not kept: {found.left_out}" if found.left_out else ""
 
 
 def _confirm(what: str) -> None:

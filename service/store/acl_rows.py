@@ -10,6 +10,7 @@ from service.domain.acl.records import POLICIES, ROLES, TOKENS, Policy, Record, 
 TABLE = "acl"
 """Stands for all of it; :func:`index` is that of its last change."""
 BOOTSTRAP = "acl-bootstrap"
+CLEAR_INDEXES = "DELETE FROM table_indexes WHERE name = 'acl' OR name LIKE 'acl-%'"
 _NANOSECONDS = 1_000_000
 _MOVE = "INSERT INTO table_indexes VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET modify_index = excluded.modify_index"
 _decoder = msgspec.msgpack.Decoder(Record)

@@ -67,10 +67,10 @@ def lay_aside(connection: Connection, rows: Sequence[Row], records: Sequence[tup
 
 
 def take_place(connection: Connection, now: restored.Now, kv_index: int, sessions_index: int) -> None:
-    """Replace keys, sessions and the rest by what was laid aside. A lock whose session is not there is let go."""
+    """Replace keys, sessions and the rest by what was laid aside; the ACL only if there is one. A lock whose session is not there is let go."""
     connection.execute("DELETE FROM kv")
     connection.execute("DELETE FROM lock_delays")
-    restored.clear(connection)
+    restored.clear(connection, {name for (name,) in connection.execute("SELECT DISTINCT name FROM restoring_records")})
     connection.execute(_MOVE, (now.index,))
     for name, body in connection.execute("SELECT name, body FROM restoring_records ORDER BY position"):
         restored.put(connection, now, name, body)

@@ -8,6 +8,7 @@ import msgspec
 MANAGEMENT_ID = "00000000-0000-0000-0000-000000000001"
 ANONYMOUS_ID = "00000000-0000-0000-0000-000000000002"
 ANONYMOUS_SECRET = "anonymous"  # noqa: S105 - everybody has it
+MANAGEMENT = "management"
 RESERVED_PREFIX = "00000000-0000-0000-0000-0000000000"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 ROLE_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -117,7 +118,12 @@ def row_id_of(record: Record) -> str:
 
 def token_hash(token: Token) -> bytes:
     """Of what can change of a token."""
-    return _digest(token.description, "local" if token.local else "global", *token.policies, *token.roles, *_identities(token))
+    return _digest(*_hashed(token))
+
+
+def type_of(token: Token) -> str:
+    """The type of Consul's first ACL: a token has it that was made to manage everything and was never changed."""
+    return MANAGEMENT if token.hash == _digest(*_hashed(token, MANAGEMENT)) else ""
 
 
 def secret_hash(secret: str) -> bytes:
@@ -146,7 +152,7 @@ def management_token(accessor: str, secret: str, description: str, *, keep: bool
     """
     token = Token(accessor, secret_hash(secret), secret if keep else "", description, [MANAGEMENT_ID])
     # Consul gives it the type of its first ACL, too, which only the hash shows.
-    return msgspec.structs.replace(token, hash=_digest(description, "management", "global", MANAGEMENT_ID))
+    return msgspec.structs.replace(token, hash=_digest(*_hashed(token, MANAGEMENT)))
 
 
 def complete_times(token: Token, stamp_ms: int) -> Token:
@@ -159,6 +165,11 @@ def complete_times(token: Token, stamp_ms: int) -> Token:
 def made(token: Token) -> Token:
     """The token with its hash."""
     return msgspec.structs.replace(token, hash=token_hash(token))
+
+
+def _hashed(token: Token, *types: str) -> list[str]:
+    scope = "local" if token.local else "global"
+    return [token.description, *types, scope, *token.policies, *token.roles, *_identities(token)]
 
 
 def _identities(holder: Token | Role) -> list[str]:
