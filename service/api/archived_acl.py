@@ -124,6 +124,6 @@ def _named(kind: str, name: str, record: Record) -> str:
 
 
 def _check_identities(holder: Token | Role, what: str) -> None:
-    names = [one.service_name for one in holder.service_identities] + [one.node_name for one in holder.node_identities]
-    if wrong := next((name for name in names if not IDENTITY_NAME.fullmatch(name)), None):
-        raise unreadable(f"{what} has an identity with the name {wrong!r}, which can't be one")
+    for name in [one.service_name for one in holder.service_identities] + [one.node_name for one in holder.node_identities]:
+        if not IDENTITY_NAME.fullmatch(name):
+            raise unreadable(f"{what} has an identity with the name {name!r}, which can't be one")

@@ -186,6 +186,21 @@ class Reads:
         looked: Looked[Read] = self._evaluate(partial(self._threads.apply, self._look, (read,)), freshness)
         return looked.found
 
+    def look_as(self, token: str | None, read: Callable[[Authorizer, Connection], Read], freshness: Freshness) -> Read:
+        """As :meth:`look`; the function is told what the bearer of a token may see, None for when nobody is asked.
+
+        :raises RequestRefused: there is no such token.
+        """
+
+        def local() -> Looked[Read]:
+            looked: Looked[Read] = self._threads.apply(self._look, (partial(read, self._authorizer(token)),))
+            return looked
+
+        return self._evaluate(local, freshness).found
+
+    def _authorizer(self, token: str | None) -> Authorizer:
+        return EVERYTHING if token is None or self._resolver is None else self._resolver.resolve(token)
+
     def _look(self, read: Callable[[Connection], Read]) -> Looked[Read]:
         return Looked(*self._state.tables(read))
 
@@ -225,7 +240,7 @@ class Reads:
         raise RequestRejected(f"the local state did not reach index {index} within {CATCH_UP_SECONDS} s")
 
     def _local(self, query: Query) -> Result:
-        may = EVERYTHING if query.token is None or self._resolver is None else self._resolver.resolve(query.token)
+        may = self._authorizer(query.token)
         if query.kind is Kind.KEY:
             if may is not EVERYTHING and not may.may(READ, "key", query.key):
                 raise RequestRefused(FORBIDDEN, DENIED)

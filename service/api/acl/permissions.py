@@ -22,7 +22,7 @@ NO_INDEX = (("X-Consul-Index", "1"), ("X-Consul-Knownleader", "false"), ("X-Cons
 """The headers of a read that was refused before there was anything to tell an index of."""
 OPEN = frozenset({"/", "/livez", "/readyz", "/metrics", "/v1/status/leader", "/v1/status/peers", "/v1/agent/members"})
 """Routes that anybody may use; the members are filtered."""
-_ASKING = frozenset({"/v1/operator/raft/peer", "/v1/operator/autopilot/configuration"})
+_ASKING = frozenset({"/v1/scan", "/v1/operator/raft/peer", "/v1/operator/autopilot/configuration"})
 _ASKING_PREFIXES = (
     "/v1/kv/",
     "/v1/txn",

@@ -2,6 +2,9 @@
 
 A page is read in one transaction and is short enough to be sent from memory, so a slow client holds up nothing. ``next`` is what to give as ``start``
 for the following page, encoded as it stands in a query; a page may be shorter than ``limit`` because of the bytes in it. Errors are problem+json.
+
+With the ACL on a page has the keys that its token may read, and ``limit`` counts those. What may not be read is passed over by ranges, not key by
+key: it makes no page shorter, costs nothing, and ``next`` never names it.
 """
 
 from collections.abc import Mapping
@@ -18,6 +21,7 @@ from service.api.params import Params, parse
 from service.api.responses import JSON, OK, entries, pretty
 from service.api.routes.cluster import problem_answer
 from service.api.routing import READ_ONLY, Route
+from service.domain.acl.authorizer import Authorizer
 from service.errors import BackendError
 from service.ipc import membership
 from service.ipc.client import AgentClient
@@ -42,7 +46,9 @@ def routes(backend: AgentClient, kv: KeyValue) -> list[Route]:
             return _refusal(refused)
         read = partial(_read, _bytes(params, "prefix"), _bytes(params, "start"), limit)
         try:
-            (page, body), local = evaluate(backend, params, partial(kv.reads.look, read))
+            (page, body), local = evaluate(backend, params, partial(kv.reads.look_as, kv.permissions.token(environ), read))
+        except RequestRefused as refused:
+            return refused.answer("GET")
         except BackendError as error:
             return problem_answer(environ, *membership.problem(membership.NO_LEADER, str(error)))
         headers = [JSON, *kv.index_headers(page.index, local), *effective(local)]
@@ -63,8 +69,8 @@ def _refusal(refused: RequestRefused) -> Answer:
     return problem_answer({"REQUEST_METHOD": "GET", "QUERY_STRING": ""}, *membership.problem(membership.MALFORMED, refused.text))
 
 
-def _read(prefix: bytes, start: bytes, limit: int, connection: Connection) -> tuple[scans.Page, bytes]:
-    page = scans.read(connection, prefix, start, limit)
+def _read(prefix: bytes, start: bytes, limit: int, who: Authorizer, connection: Connection) -> tuple[scans.Page, bytes]:
+    page = scans.read(connection, who.ranges(prefix), start, limit)
     following = b"null" if page.next is None else b'"%b"' % quote(page.next, safe="").encode()
     return page, b'{"entries":%b,"next":%b}' % (entries(page.rows), following)
 

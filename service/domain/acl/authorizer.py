@@ -4,13 +4,23 @@ An exact rule beats every prefix, a longer prefix a shorter one. Where several r
 write, write beats list, list beats read.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
 from service.domain.acl.rules import DENY, LEVELS, LIST, NAMED, READ, SCALARS, WRITE, Rule
+from service.domain.keys import upper_bound
 
 _ENOUGH = {READ: (READ, LIST, WRITE), LIST: (LIST, WRITE), WRITE: (WRITE,)}
 _MANAGED = ("acl", "snapshot")
 """What the default policy never allows."""
+
+
+class Range(NamedTuple):
+    """Names from the first on, up to and without the end; None: to the last there is."""
+
+    first: bytes
+    end: bytes | None
 
 
 class _Table:
@@ -48,6 +58,13 @@ class _Table:
         """All rules about names that begin so."""
         for table in (self.exact, self.prefixes):
             yield from (policy for name, policy in table.items() if name.startswith(prefix))
+
+    def borders(self) -> Iterator[bytes | None]:
+        """Where one rule ends to hold and another begins, in no order; None stands for the end of all names."""
+        for name in self.exact:
+            yield from (name, name + b"\0")
+        for prefix in self.prefixes:
+            yield from (prefix, upper_bound(prefix))
 
 
 class Authorizer:
@@ -103,6 +120,21 @@ class Authorizer:
             return self._default if found is None else found != DENY
 
         return may_see
+
+    def ranges(self, prefix: bytes) -> list[Range]:
+        """The keys with a prefix that may be seen, in byte order, as few ranges as possible."""
+        end, may_see = upper_bound(prefix), self.keys(prefix)
+        if may_see is None:
+            return [Range(prefix, end)]
+        inside = {at for at in self._tables["key"].borders() if at is not None and at > prefix and (end is None or at < end)}
+        found: list[Range] = []
+        # Between two borders the same rule holds for all keys, so the first one speaks for them.
+        for first, following in pairwise([prefix, *sorted(inside), end]):
+            if first is None or not may_see(first):
+                continue
+            joined = found.pop().first if found and found[-1].end == first else first
+            found.append(Range(joined, following))
+        return found
 
 
 EVERYTHING = Authorizer(

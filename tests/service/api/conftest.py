@@ -4,6 +4,7 @@ Only Raft is missing: there is one node, and it always leads.
 """
 
 import io
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ import gevent
 import gevent.server
 import msgspec
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from acl_keeper import ON, Keeper
 
 from service.api.app import create_app
 from service.api.fastpath import FastPath
@@ -327,3 +332,9 @@ def make_agent() -> Iterator[Callable[[Path], FakeAgent]]:
     yield make
     for machine in machines:
         machine.close()
+
+
+@pytest.fixture
+def acl(make_worker: Callable[..., Any]) -> Keeper:
+    """A worker with the ACL on."""
+    return Keeper(make_worker(**ON))

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
+from acl_keeper import Keeper
 
 from service.domain.commands import KvPut, encode
 from service.store import scans
@@ -133,3 +134,69 @@ def test_nonsense(worker: Any, query: str, text: str) -> None:
     reply = worker.call("GET", f"/v1/scan?{query}")
     assert (reply.status, reply.headers["Content-Type"]) == (400, "application/problem+json")
     assert json.loads(reply.body)["detail"] == text
+
+
+RULES = """key_prefix "" { policy = "read" }
+key_prefix "a/" { policy = "deny" }
+key_prefix "a/seen/" { policy = "list" }
+key "a/2" { policy = "write" }
+key "b" { policy = "deny" }
+"""
+SEEN = [b"a", b"a/2", b"a/seen/1", b"a/seen/2", b"a0", b"c", b"\xff"]
+HIDDEN = [b"a/", b"a/1", b"a/20", b"a/seen", b"a/z", b"b"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 100])
+def test_only_what_may_be_read(acl: Keeper, limit: int) -> None:
+    """Pages have the readable keys and nothing else, each page but the last as many as it was asked for; no cursor names a key that is hidden."""
+    fill(acl.worker, SEEN + HIDDEN)
+    token = acl.token(RULES)["SecretID"]
+    values: list[bytes] = []
+    start: str | None = ""
+    while start is not None:
+        reply = acl.call("GET", f"/v1/scan?limit={limit}&start={start}", token=token)
+        assert reply.status == 200
+        found = json.loads(reply.body)
+        start = found["next"]
+        assert len(found["entries"]) == limit or start is None
+        assert start is None or unquote_to_bytes(start) in SEEN
+        values += [b64decode(entry["Value"]) for entry in found["entries"]]
+    assert values == [b"v" + key for key in SEEN]
+
+
+def test_from_within_what_is_hidden(acl: Keeper) -> None:
+    """A prefix or a start that is hidden is no error: what follows is what may be read."""
+    fill(acl.worker, SEEN + HIDDEN)
+    token = acl.token(RULES)["SecretID"]
+    for query, expected in (
+        ("prefix=b", []),
+        ("prefix=a/1", []),
+        ("prefix=a/2", ["a/2"]),
+        ("prefix=a/&start=a/1", ["a/2", "a/seen/1", "a/seen/2"]),
+        ("prefix=a/s", ["a/seen/1", "a/seen/2"]),
+        ("prefix=a&start=a/seen/11&limit=9", ["a/seen/2", "a0"]),
+        ("start=b&limit=1", ["c"]),
+    ):
+        status, body = acl.get(f"/v1/scan?{query}", token)
+        assert (status, [entry["Key"] for entry in json.loads(body)["entries"]]) == (200, expected), query
+
+
+def test_hidden_keys_are_not_looked_at(acl: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many keys lie before the first that may be read, they do not count for the bytes of a page."""
+    monkeypatch.setattr(scans, "PAGE_BYTES", 10)
+    fill(acl.worker, [b"b%03d" % number for number in range(500)] + [b"x", b"y"])
+    token = acl.token('key_prefix "" { policy = "read" } key_prefix "b" { policy = "deny" }')["SecretID"]
+    found = json.loads(acl.get("/v1/scan", token)[1])
+    assert ([entry["Key"] for entry in found["entries"]], found["next"]) == (["x", "y"], None)
+
+
+def test_who_may_not(acl: Keeper) -> None:
+    """Nobody's token sees nothing where all is denied; an unknown one is refused, and one that was deleted from then on."""
+    fill(acl.worker)
+    assert acl.get("/v1/scan", "") == (200, '{"entries":[],"next":null}')
+    made = acl.token('key "a" { policy = "read" }')
+    assert [entry["Key"] for entry in json.loads(acl.get("/v1/scan", made["SecretID"])[1])["entries"]] == ["a"]
+    assert acl.call("DELETE", f"/v1/acl/token/{made['AccessorID']}").status == 200
+    for query in ("", "stale", "consistency=available"):
+        assert acl.get(f"/v1/scan?{query}", made["SecretID"]) == (403, "ACL not found")
+    assert len(json.loads(acl.get("/v1/scan")[1])["entries"]) == len(KEYS)
