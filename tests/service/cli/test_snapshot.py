@@ -16,12 +16,13 @@ from service.client import Client, ClientError
 from service.domain.entries import Row
 
 REAL = Path(__file__).parents[1] / "archive" / "consul-1.8.7.tgz"
+REAL_ACL = REAL.with_name("consul-1.8.7-acl.tgz")
 
 
-def archive() -> bytes:
+def archive(left_out: str = "") -> bytes:
     """One with a key."""
     writer = Writer(spool := io.BytesIO())
-    writer.write(records.pack_header(9) + records.pack_key(Row(b"a", b"1", 0, 0, None, 4, 4)))
+    writer.write(records.pack_header(9, left_out) + records.pack_key(Row(b"a", b"1", 0, 0, None, 4, 4)))
     assert spool
     return b"".join(writer.finish(9, 2, 0))
 
@@ -80,6 +81,28 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr()
     assert "keys" in told.out
     assert "passes over: registrations" in told.err
+
+
+def test_an_acl_is_told_of(sent: list[bytes], capsys: pytest.CaptureFixture[str]) -> None:
+    """What an archive holds of an ACL, which tokens a restore would pass over, and that it would replace the ACL."""
+    assert run(["snapshot", "inspect", str(REAL_ACL), "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: count for name, count in found["records"].items() if "ACL" in name} == {"ACL tokens": 7, "ACL policies": 3, "ACL roles": 2}
+    assert found["not_restored"][-1] == "ACL tokens of a login or of the ACL before Consul 1.4"
+    assert found["left_out"] == ""
+    assert run(["snapshot", "restore", str(REAL_ACL)]) == 2
+    assert "by 1 keys of index 22, and all tokens, policies and roles by its own; give --yes" in capsys.readouterr().err
+    assert sent == []
+
+
+def test_what_was_left_out(sent: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Saving tells of it, and so does the file from then on."""
+    sent += [archive("3 ACL tokens")]
+    path = tmp_path / "state.tgz"
+    assert run(["snapshot", "save", str(path)]) == 0
+    assert f"to {path}; left out, for the secrets are not kept: 3 ACL tokens" in capsys.readouterr().err
+    assert run(["snapshot", "inspect", str(path)]) == 0
+    assert "left out when it was saved: 3 ACL tokens" in capsys.readouterr().err
 
 
 def test_restore(sent: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
