@@ -25,7 +25,7 @@ from raft.runtime.disk import Disk
 from raft.runtime.forwarded import Forwarded
 from raft.runtime.lease import Lease, Pauses
 from raft.runtime.proposals import Batch, Proposals, Settle, too_late
-from raft.runtime.reach import Addresses, Contact, holds_all_of
+from raft.runtime.reach import Contact, Links
 from raft.runtime.reads import Read, Reads
 from raft.runtime.snapshotter import Snapshotter
 from raft.runtime.transfers import Settle as SettleTransfer
@@ -78,7 +78,7 @@ class Driver:
         self._context = int(self.loop.time() * 1e6)  # contexts of an earlier run are not used again
         self._turn_scheduled = False
         self.contact = Contact()
-        self._addresses = Addresses()
+        self._links = Links(node, transport)
         self._held_back: deque[Ready] | None = None  # while a snapshot is being installed: what must be persisted after it
         self._tick_handle: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
@@ -91,7 +91,7 @@ class Driver:
         self.disk.start()
         self.applier.start()
         self._snapshotter.attach(self)
-        self._configured()
+        self._links.configured()
         self._next_tick = self.loop.time() + self._tick_seconds
         self._tick_handle = self.loop.call_at(self._next_tick, self._tick)
         self.schedule()
@@ -186,8 +186,7 @@ class Driver:
 
     def know(self, addresses: Mapping[NodeId, str]) -> None:
         """Take the addresses of servers; :mod:`raft.runtime.reach` says which of several counts."""
-        self._addresses.tell(addresses, self.node.state.configuration if self.node.role is Role.LEADER else None)
-        self._connect()
+        self._links.know(addresses)
 
     def read(self, settle: Callable[[int | RaftError], None], timeout: float | None = None, *, lease: bool = False) -> Read | None:
         """Ask for a linearizable read; ``settle`` gets the applied index once local reads are as new as that, or an error.
@@ -268,9 +267,8 @@ class Driver:
             return  # the leader finds another
         else:
             self.node.step(message)
-            state = self.node.state
-            if isinstance(message, AppendRequest) and holds_all_of(message, state) and self._addresses.caught_up(state.configuration):
-                self._connect()
+            if isinstance(message, AppendRequest):
+                self._links.appended(message)
 
     def _turned_away(self, settle: Callable[[RaftError], None]) -> bool:
         """Whether nobody new is let in any more; whoever came is told then."""
@@ -479,22 +477,15 @@ class Driver:
             if observation.leader is not None:
                 if observation.leader != self.node.node_id:
                     self.transfers.succeeded(observation.leader)
-                elif self._addresses.caught_up(self.node.state.configuration):
-                    self._connect()
+                else:
+                    self._links.elected()
                 self._go_on()
                 self.schedule()
         elif isinstance(observation, ConfigurationChanged):
-            self._configured()
+            self._links.configured()
         self._observe(observation)
 
     def _go_on(self) -> None:
         """A leader is known: try again whoever still waits."""
         self.reads.take_held()
         self._submit_held()
-
-    def _configured(self) -> None:
-        self._addresses.configure(self.node.state.configuration)
-        self._connect()
-
-    def _connect(self) -> None:
-        self._transport.connect(self._addresses.book(self.node.node_id))

@@ -13,7 +13,10 @@ from collections.abc import Mapping
 
 from raft.core.messages import AppendRequest
 from raft.core.model import Configuration, NodeId
+from raft.core.node import RaftNode
+from raft.core.roles import Role
 from raft.core.state import State
+from raft.ports.transport import Transport
 
 
 class Addresses:
@@ -68,6 +71,42 @@ def holds_all_of(message: AppendRequest, state: State) -> bool:
     :param state: the node's, after the message was taken in. A leader's commit index is current from the first commit of its own term on.
     """
     return message.term == state.term == state.log.term_at(state.log.commit) and message.commit <= state.log.commit
+
+
+class Links:
+    """Keeps the transport connected to where the others are, whatever happens to the node.
+
+    :ivar addresses: the book that it goes by.
+    """
+
+    def __init__(self, node: RaftNode, transport: Transport) -> None:
+        self.addresses = Addresses()
+        self._node = node
+        self._transport = transport
+
+    def know(self, addresses: Mapping[NodeId, str]) -> None:
+        """The application tells addresses; see :meth:`Addresses.tell`."""
+        self.addresses.tell(addresses, self._node.state.configuration if self._node.role is Role.LEADER else None)
+        self._connect()
+
+    def configured(self) -> None:
+        """Another configuration is in force."""
+        self.addresses.configure(self._node.state.configuration)
+        self._connect()
+
+    def elected(self) -> None:
+        """The node leads: no configuration is newer than its own."""
+        if self.addresses.caught_up(self._node.state.configuration):
+            self._connect()
+
+    def appended(self, message: AppendRequest) -> None:
+        """The node has taken in what its leader sent; perhaps it holds everything now."""
+        state = self._node.state
+        if holds_all_of(message, state) and self.addresses.caught_up(state.configuration):
+            self._connect()
+
+    def _connect(self) -> None:
+        self._transport.connect(self.addresses.book(self._node.node_id))
 
 
 class Contact:

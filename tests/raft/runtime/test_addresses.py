@@ -166,7 +166,7 @@ def test_a_new_leader_s_commit_index_is_not_current(run: Run) -> None:
 
             def hear(previous: int, previous_term: int, commit: int, *entries: Entry) -> tuple[int, str]:
                 joined.driver.receive((AppendRequest("a", "d", 2, previous, previous_term, entries, commit),))
-                return joined.status().commit_index, joined.driver._addresses.book("d")["a"]
+                return joined.status().commit_index, joined.driver._links.addresses.book("d")["a"]
 
             assert hear(0, 0, 1, located(1, "old")) == (1, "new")
             assert hear(1, 1, 2, located(2, "newest"), Entry(3, 2, EntryKind.NOOP, b"")) == (2, "new")

@@ -60,7 +60,7 @@ def dump(value: Any) -> Any:
 
 def everything(driver: Driver) -> Any:
     """What a refused call must leave as it was."""
-    return dump(driver.node.state), driver.waiting, driver._addresses.book("")
+    return dump(driver.node.state), driver.waiting, driver._links.addresses.book("")
 
 
 TEXTS: Any = some.sampled_from(["a", "b", "x", "", None, 7, b"a"])
