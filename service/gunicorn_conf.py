@@ -5,25 +5,24 @@ fork (its socket and greenlets are its own), and gunicorn may replace it at any 
 """
 
 import os
-import re
 import sys
 from typing import Any
 
 import gunicorn.glogging
-import gunicorn.http.message
 
 from service.lifetime import die_with_parent
 from service.logs import JsonLines, TextLines
 from service.settings import load
-from service.web_worker import BACKLOG, STOP_SECONDS, WebWorker
-
-_REQUEST_LINE_BYTES_MAX = 64 * 1024
+from service.worker.drain import BACKLOG, STOP_SECONDS
+from service.worker.parser import TARGET_LINE_BYTES_MAX
+from service.worker.server import Worker
+from service.worker.stock import StockWorker
 
 _settings = load(os.environ)
 
 bind = [_settings.api_bind]
 workers = _settings.workers
-worker_class = WebWorker
+worker_class = {"own": Worker, "gevent": StockWorker}[_settings.worker_class]
 worker_connections = _settings.connections_max
 backlog = BACKLOG
 preload_app = False
@@ -35,8 +34,8 @@ graceful_timeout = STOP_SECONDS
 # Consul's clients may use any method and header; what is not served is answered by the application.
 permit_unconventional_http_method = True
 http_parser = "python"
-# gunicorn allows no more than 8190 by itself; see relax_parser.
-limit_request_line = _REQUEST_LINE_BYTES_MAX
+# gunicorn allows no more than 8190 by itself; see service.worker.stock.
+limit_request_line = TARGET_LINE_BYTES_MAX
 # Nobody in front of a worker may change the address, the path or the scheme of a request by a header.
 forwarded_allow_ips = ""
 forwarder_headers = ""
@@ -75,20 +74,6 @@ control_socket_disable = True
 proc_name = "kvorum-web"
 
 
-def relax_parser() -> None:
-    """Let requests through that Go's server accepts: raw UTF-8 in the path, and request lines longer than 8190 bytes.
-
-    A key may be 8000 bytes long, three times that when it is percent-encoded. gunicorn has no setting for either.
-    """
-    gunicorn.http.message.RFC9112_TARGET_INVALID = re.compile(r"[\x00-\x20\x7f]")
-    gunicorn.http.message.MAX_REQUEST_LINE = _REQUEST_LINE_BYTES_MAX
-
-
 def post_fork(_server: Any, worker: Any) -> None:
     """In the new worker: end with the parent, even if that is killed."""
     die_with_parent(worker.ppid)
-
-
-def post_worker_init(_worker: Any) -> None:
-    """In the worker, once the application is loaded."""
-    relax_parser()

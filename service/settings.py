@@ -133,7 +133,7 @@ class Settings:
     )
     datacenter: str = _row("dc1", "Name of the datacenter, as Consul's clients know it.", form="word", cluster=True)
     workers: int = _row(1, "Web worker processes.", unit="processes", range=(1, 64))
-    worker_class: str = _row("gevent", "gunicorn's worker class.", choices=("gevent",))
+    worker_class: str = _row("own", "What serves HTTP in a web worker: own: kvorum's server; gevent: gunicorn's.", choices=("own", "gevent"))
     socket_path: Path = _row(  # noqa: RUF009 - as above
         Path(), "Unix socket between agent and workers.", form="path", derived="`agent.sock` in `data_dir`, or in the temp directory if that is long"
     )

@@ -38,7 +38,7 @@ _LISTINGS = (Kind.TREE, Kind.NAMES)
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One request; ``answer`` gets the Result that ends its wait."""
+    """One request; ``answer`` gets the Result that ends its wait, or None to end it with what there is."""
 
     index: int
     answer: Any = field(default_factory=AsyncResult)
@@ -75,6 +75,7 @@ class Blocking:
         self._groups: dict[Query, _Group] = {}
         self._prefixes: dict[bytes, set[_Group]] = {}
         self._prefix_lengths: dict[int, int] = {}
+        self._waiters: dict[Any, _Waiter] = {}
         self._watching = False
         self._watch_lock = BoundedSemaphore()
         self._generation = 0
@@ -100,6 +101,8 @@ class Blocking:
             text = f"Too many blocking queries: {capacity} wait already."
             raise RequestRefused(429, text, (("Retry-After", str(RETRY_AFTER_SECONDS)),))
         waiter = _Waiter(index)
+        greenlet = gevent.getcurrent()
+        self._waiters[greenlet] = waiter
         group = self._register(query, waiter)
         try:
             self._watch()
@@ -108,14 +111,23 @@ class Blocking:
                 return first
             waiter.answer.wait(wait_seconds * (1 + random.random() * JITTER_FRACTION))  # noqa: S311 - spreads load, guards nothing
             if waiter.answer.ready():
-                changed: Result = waiter.answer.get()
-                return changed
+                changed: Result | None = waiter.answer.get()
+                return changed or group.latest or first
             if query.kind in {Kind.KEY, Kind.SESSION}:
                 return self._reads.read(query, fresh=False)
             # A listing is dear, and every change to this one would have renewed it.
             return group.latest or first
         finally:
+            del self._waiters[greenlet]
             self._unregister(group, waiter)
+
+    def gone(self, greenlet: Any) -> None:
+        """Nobody is there any more to take the answer of the request that a greenlet carries out: it waits no longer. Never waits.
+
+        A client that has only said that it sends nothing more gets what there is.
+        """
+        if waiter := self._waiters.get(greenlet):
+            waiter.answer.set(None)
 
     def release(self) -> None:
         """Answer everyone with what there is, and let nobody wait from now on: the worker stops."""

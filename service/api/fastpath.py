@@ -4,7 +4,8 @@ It calls the same functions of :mod:`service.api.kv` as the Flask view, with the
 A test holds both to identical answers.
 """
 
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any
 from wsgiref.types import StartResponse
@@ -12,9 +13,9 @@ from wsgiref.types import StartResponse
 from flask import Flask
 
 from service.api.app import EXTENSION, Worker, failure
-from service.api.errors import RequestRefused
+from service.api.errors import Answer, Headers, RequestRefused
 from service.api.params import NO_PARAMS, parse
-from service.api.responses import respond
+from service.api.responses import complete, respond
 
 _PREFIX = "/v1/kv/"
 
@@ -35,30 +36,49 @@ class FastPath:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """WSGI."""
-        method = environ["REQUEST_METHOD"]
+        answer = self._answer(environ["REQUEST_METHOD"], environ.get("RAW_URI", ""), environ)
+        return self._app(environ, start_response) if answer is None else respond(environ, start_response, answer)
+
+    def fast(self, method: str, target: str, variables: Mapping[str, str], body: bytes) -> tuple[str, Headers, bytes] | None:
+        """The answer to a request without WSGI around it, ready to be sent; None when it is to be asked of :meth:`__call__`.
+
+        :param target: as it came, decoded as Latin-1.
+        :param variables: the headers as WSGI names them.
+        :param body: all of it.
+        """
+        environ = {**variables, "wsgi.input": io.BytesIO(body)} if method == "PUT" else variables
+        answer = self._answer(method, target, environ)
+        return None if answer is None else complete(environ, answer)
+
+    def _answer(self, method: str, target: str, environ: Mapping[str, Any]) -> Answer | None:
+        """The answer to what is usual."""
         action = self._actions.get(method)
-        key, _, query = environ.get("RAW_URI", "").partition("?")
+        key, _, query = target.partition("?")
         if action is None or not _is_plain(key):
-            return self._app(environ, start_response)
+            return None
         params = NO_PARAMS
         if query:
             try:
                 params = parse(query)
             except RequestRefused:
-                return self._app(environ, start_response)
+                return None
             if params.index or params.keys or params.recurse:
-                return self._app(environ, start_response)
+                return None
         began = perf_counter()
         try:
             answer = action(key[len(_PREFIX) :].encode("ascii"), params, environ)
         except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
             answer = failure(error, method)
         self._count(method, answer[0], perf_counter() - began)
-        return respond(environ, start_response, answer)
+        return answer
 
     def release(self) -> None:
         """Answer all blocking queries at once, and let none wait any more: the worker stops."""
         self._kv.blocking.release()
+
+    def gone(self, greenlet: Any) -> None:
+        """The client has gone whose request a greenlet carries out: if it only waits for a change, it waits no longer. Never waits."""
+        self._kv.blocking.gone(greenlet)
 
     def abandon(self) -> None:
         """Answer everybody who still waits for the agent: of a write that was sent nobody knows what becomes of it."""

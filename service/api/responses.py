@@ -124,9 +124,15 @@ def json_answer(data: bytes, *, indent: bool) -> Answer:
 
 def respond(environ: Mapping[str, Any], start_response: StartResponse, answer: Answer) -> list[bytes]:
     """Give an answer in terms of WSGI."""
+    status, headers, body = complete(environ, answer)
+    start_response(status, headers)
+    return [body]
+
+
+def complete(environ: Mapping[str, Any], answer: Answer) -> tuple[str, Headers, bytes]:
+    """Status with its reason, all headers, and body of the answer to a request."""
     status, headers, body = answer
     sent = headers if status == NOT_MODIFIED else [*headers, ("Content-Length", str(len(body)))]
     if "HTTP_X_REQUEST_ID" in environ and (named := request_id(environ)):
         sent = [*sent, (REQUEST_ID, named)]
-    start_response(reason_phrase(status), sent)
-    return [body]
+    return reason_phrase(status), sent, body

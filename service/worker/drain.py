@@ -1,4 +1,4 @@
-"""The process that serves HTTP: gunicorn's gevent worker with a stop that leaves no request without an answer.
+"""A stop that leaves no request without an answer, for whatever serves HTTP in a gunicorn worker.
 
 A client whose connection closes after it has sent a write knows nothing of that write. So when the worker is told to stop (SIGTERM):
 
@@ -21,8 +21,6 @@ from typing import Any
 
 import gevent
 import gevent.event
-import gunicorn.http.wsgi
-import gunicorn.util
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
@@ -114,20 +112,20 @@ class Listener(StreamServer):
         super().close()
 
 
-class WebWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
-    """See the module's text. What it serves is a :class:`service.api.fastpath.FastPath`."""
+class DrainingWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
+    """See the module's text. An application may have what the stop asks of it; one that has not is served all the same:
+
+    * ``release()`` answers whoever waits for a change, and lets nobody wait any more;
+    * ``abandon()`` answers everybody who still waits;
+    * ``stopping`` tells whether the whole node stops, not just this worker.
+
+    :ivar open: how many connections there are.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._open = 0
-        self._idle: set[Any] = set()
+        self.open = 0
         self._told: Any = None  # an event, once this process serves
-
-    def init_process(self) -> None:
-        """In the new process, before anything is served."""
-        _announce_last_answers(self)
-        gunicorn.util.write_error = write_error
-        super().init_process()
 
     def run(self) -> None:
         """Serve until told to stop, then stop as the module's text says."""
@@ -150,70 +148,39 @@ class WebWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if self._told is not None:  # else run() finds out before it waits
             gevent.spawn(self._told.set)
 
-    def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve one connection until it ends."""
-        self._open += 1
-        self._idle.add(client)
-        try:
-            super().handle(listener, client, addr)
-        finally:
-            self._open -= 1
-            self._idle.discard(client)
+    def is_last(self) -> bool:
+        """Whether an answer whose headers are sent now is the last of its connection. The application may be told of the stop first."""
+        return not self.alive or self._node_stops
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Serve one request of a connection."""
-        self._idle.discard(sock)
-        super().handle_request(listener_name, req, sock, addr)
-        self._idle.add(sock)
+    def end_idle(self) -> None:
+        """Let idle connections come to their end: behind what has arrived, there is nothing more to read."""
+        raise NotImplementedError
+
+    @property
+    def _node_stops(self) -> bool:
+        return bool(getattr(self.wsgi, "stopping", False))
 
     def _stop(self, listeners: list[Listener]) -> None:
         began = time.monotonic()
-        self.wsgi.release()
+        getattr(self.wsgi, "release", _nothing)()
         for listener in listeners:
-            listener.shared = not self.wsgi.stopping
+            listener.shared = not self._node_stops
             listener.close()
-        while self._open and time.monotonic() < began + PATIENCE_SECONDS:
+        while self.open and time.monotonic() < began + PATIENCE_SECONDS:
             if time.monotonic() >= began + IDLE_SECONDS:
-                self._close_idle()
+                self.end_idle()
             self._pause()
-        if self._open:
-            self.wsgi.abandon()
-        while self._open and time.monotonic() < began + PATIENCE_SECONDS + ANSWER_SECONDS:
+        if self.open:
+            getattr(self.wsgi, "abandon", _nothing)()
+        while self.open and time.monotonic() < began + PATIENCE_SECONDS + ANSWER_SECONDS:
             self._pause()
-        if self._open:
-            log.warning("%d connections are cut: their requests did not end in time", self._open)
-
-    def _close_idle(self) -> None:
-        """Let idle connections come to their end: behind what has arrived, there is nothing more to read."""
-        for client in tuple(self._idle):
-            # By a twin: shutting down its own would make gevent fail the read that waits, instead of letting it see the end.
-            twin = client.dup()
-            try:
-                twin.shutdown(socket.SHUT_RD)
-            except OSError as error:
-                log.debug("an idle connection has ended by itself: %s", error)
-            finally:
-                twin.close()
+        if self.open:
+            log.warning("%d connections are cut: their requests did not end in time", self.open)
 
     def _pause(self) -> None:
         self.notify()
         gevent.sleep(_POLL_SECONDS)
 
 
-def write_error(sock: Any, status: int, reason: str, _detail: str) -> None:
-    """Answer a request that could not even be read, as Go's server does: gunicorn would send a page of HTML. The detail is in the log."""
-    text = f"{status} {reason}"
-    head = f"HTTP/1.1 {text}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {len(text)}"
-    gunicorn.util.write_nonblock(sock, f"{head}\r\n\r\n{text}".encode("latin-1"))
-
-
-def _announce_last_answers(worker: WebWorker) -> None:
-    """Let every answer whose headers are sent once the worker stops say that it is the last one; gunicorn decides when the request begins."""
-    plain = gunicorn.http.wsgi.Response.default_headers
-
-    def default_headers(response: Any) -> Any:
-        if not worker.alive or worker.wsgi.stopping:  # the agent may be told first
-            response.force_close()
-        return plain(response)
-
-    gunicorn.http.wsgi.Response.default_headers = default_headers
+def _nothing() -> None:
+    """What an application does that was not written for this server."""
