@@ -21,7 +21,7 @@ from typing import Any
 import gevent
 
 from service.worker import parser
-from service.worker.body import PIECE_BYTES, Body, Decoder, decoder
+from service.worker.body import PIECE_BYTES, Body, BodyBroken, Decoder, decoder
 from service.worker.parser import Fields, Head, Refused
 from service.worker.response import CONTINUE, Complete, Date, Headers, Response, refusal
 
@@ -244,6 +244,10 @@ class Connection:
                     pieces.close()
         except ClientGone:
             raise
+        except BodyBroken as broken:
+            if response.started:
+                return False
+            raise Refused(HTTPStatus.BAD_REQUEST, str(broken)) from broken
         except Exception:
             log.exception("a request failed")
             # Behind half an answer another one would be read as a part of it.

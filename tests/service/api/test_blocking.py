@@ -96,6 +96,26 @@ def test_sleeps(worker: Any, uri: str, write: tuple[str, str, bytes | None]) -> 
     worker.until(job.ready)
 
 
+@pytest.mark.parametrize("query", ["", "&keys"])
+def test_a_client_that_has_gone(worker: Any, query: str) -> None:
+    """Its wait ends with what there is, and nobody else's does; a greenlet that waits for nothing is left alone."""
+    worker.put("a")
+    uri = f"/v1/kv/a?index={worker.index('/v1/kv/a')}&{LONG}{query}"
+    gone, stays = wait(worker, uri), wait(worker, uri)
+    worker.fast.gone(gevent.getcurrent())
+    worker.fast.gone(gone)
+    worker.fast.gone(gone)
+    worker.until(gone.ready)
+    assert gone.value.status == 200
+    settle(worker)
+    assert not stays.ready()
+    assert worker.blocking.waiting == 1
+    worker.fast.release()
+    worker.until(stays.ready)
+    worker.fast.gone(stays)
+    assert worker.blocking._waiters == {}
+
+
 @pytest.mark.parametrize("offset", [-1, -2])
 def test_old_index(worker: Any, offset: int) -> None:
     """An index that was passed already is answered at once, and a missing key counts the whole table's index."""

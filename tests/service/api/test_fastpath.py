@@ -1,5 +1,6 @@
 """The short cut before Flask: the same answers, only sooner."""
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -34,6 +35,38 @@ def test_answers_are_identical(pair: tuple[Any, Any], script: list[tuple[str, st
     fast, flask = pair
     for method, uri, body in script:
         assert fast.call(method, uri, body) == flask.call(method, uri, body, app=flask.app), (method, uri, body)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(requests, min_size=1, max_size=6))
+def test_answers_without_an_environment_are_identical(pair: tuple[Any, Any], script: list[tuple[str, str, bytes | None]]) -> None:
+    """What is answered to the web server directly is what WSGI answers, header by header; what is not is left to WSGI."""
+    direct, through = pair
+    for method, uri, body in script:
+        sent = {"HTTP_HOST": "localhost", "HTTP_X_REQUEST_ID": "r"} | ({} if body is None else {"CONTENT_LENGTH": str(len(body))})
+        answer = direct.fast.fast(method, uri, MappingProxyType(sent), body or b"")
+        if answer is None:
+            direct.call(method, uri, body)
+            through.call(method, uri, body)
+            continue
+        status, headers, found = answer
+        assert (int(status[:3]), dict(headers), found) == through.call(method, uri, body, X_Request_Id="r"), (method, uri, body)
+
+
+def test_the_usual_needs_no_environment(worker: Any) -> None:
+    """GET and PUT of one key are answered directly, a chunked body and one that is too long included; nothing else is."""
+    chunked, long = {"HTTP_TRANSFER_ENCODING": "chunked"}, {"CONTENT_LENGTH": "600000"}
+    assert worker.fast.fast("PUT", "/v1/kv/a", chunked, b"v")[2] == b"true"
+    assert worker.fast.fast("GET", "/v1/kv/a?raw", {}, b"")[2] == b"v"
+    assert worker.fast.fast("PUT", "/v1/kv/a", long, b"x" * 600_000)[0].startswith("413 ")
+    for method, uri in (
+        ("DELETE", "/v1/kv/a"),
+        ("GET", "/v1/kv/?keys"),
+        ("GET", "/v1/kv/a?index=1"),
+        ("GET", "/v1/status/leader"),
+        ("HEAD", "/v1/kv/a"),
+    ):
+        assert worker.fast.fast(method, uri, {}, b"") is None
 
 
 @pytest.mark.parametrize("uri", ["/v1/kv/a", "/v1/kv/a/b?raw", "/v1/kv/a?stale&pretty"])

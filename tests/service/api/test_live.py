@@ -1,4 +1,4 @@
-"""A real gunicorn with its stock worker, over TCP, with the product's own configuration."""
+"""A real gunicorn, over TCP, with the product's own configuration."""
 
 import os
 import re
@@ -19,6 +19,7 @@ import pytest
 pytestmark = pytest.mark.processes
 
 START_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Node:
@@ -31,7 +32,7 @@ class Node:
     ready = b" 200 OK"
     first = b""
 
-    def __init__(self, directory: Path, agent: Any) -> None:
+    def __init__(self, directory: Path, agent: Any, **settings: str) -> None:
         self.agent = agent
         self._quit = threading.Event()
         self._ready = threading.Event()
@@ -45,6 +46,7 @@ class Node:
             "KVORUM_DATA_DIR": str(directory),
             "KVORUM_SOCKET_PATH": str(agent.path),
             "KVORUM_API_BIND": f"127.0.0.1:{self.port}",
+            **settings,
         }
         command = [sys.executable, "-m", "gunicorn", "--config", "python:service.gunicorn_conf", "service.wsgi:application"]
         self.log = directory / "web.log"
@@ -75,7 +77,7 @@ class Node:
 
     def open(self) -> socket.socket:
         """A connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
 
     def send(self, data: bytes) -> bytes:
         """Send bytes, and receive until the server closes."""
@@ -83,10 +85,10 @@ class Node:
             sock.sendall(data)
             return receive_all(sock)
 
-    def await_blocking_query(self) -> None:
-        """Return once one request waits for a change."""
-        deadline = time.monotonic() + 10
-        while not re.search(rb'kvorum_worker_blocking_queries\{worker="\d+"\} 1\.0\n', self.send(request("GET", b"/metrics"))):
+    def await_blocking_queries(self, count: int) -> None:
+        """Return once that many requests wait for a change."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not re.search(rb'kvorum_worker_blocking_queries\{worker="\d+"\} %d\.0\n' % count, self.send(request("GET", b"/metrics"))):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -108,11 +110,14 @@ def receive_all(sock: socket.socket) -> bytes:
 
 
 @pytest.fixture
-def node(tmp_path: Path, make_agent: Any) -> Iterator[Node]:
-    """A running node."""
-    made = Node(tmp_path, make_agent(tmp_path))
+def node(tmp_path: Path, make_agent: Any, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A running node; a parameter names its ``worker_class``."""
+    made = Node(tmp_path, make_agent(tmp_path), **({"KVORUM_WORKER_CLASS": request.param} if hasattr(request, "param") else {}))
     yield made
     made.stop()
+
+
+both_servers = pytest.mark.parametrize("node", ["own", "gevent"], indirect=True)
 
 
 def request(method: str, target: bytes, body: bytes = b"", *, close: bool = True) -> bytes:
@@ -140,6 +145,7 @@ def test_a_worker_serves_nobody_before_it_knows_the_settings_in_force(tmp_path: 
         node.stop()
 
 
+@both_servers
 def test_on_the_wire(node: Node) -> None:
     """Raw UTF-8, unusual methods, long keys, chunked bodies and a kept connection work through the real server."""
     key = "ü/ключ".encode()
@@ -158,6 +164,7 @@ def test_on_the_wire(node: Node) -> None:
     assert answers.endswith(b"abcd")
 
 
+@both_servers
 def test_headers_change_nothing(node: Node) -> None:
     """A header can't change the path or the address of a request, nor pass for another one."""
     misleading = b"SCRIPT_NAME: /v1\r\nPATH_INFO: /x\r\nX_Consul_Namespace: n\r\n"
@@ -173,20 +180,45 @@ def test_waits_and_wakes_over_tcp(node: Node) -> None:
     index = int(node.send(request("GET", b"/v1/kv/a")).split(b"X-Consul-Index: ")[1].split(b"\r\n")[0])
     with node.open() as waiting:
         waiting.sendall(request("GET", b"/v1/kv/a?raw&wait=60s&index=%d" % index))
-        node.await_blocking_query()
+        node.await_blocking_queries(1)
         assert node.send(request("PUT", b"/v1/kv/a", b"2")).endswith(b"true")
         assert receive_all(waiting).endswith(b"\r\n\r\n2")
 
 
+@both_servers
 def test_stopping_answers_those_who_wait(node: Node) -> None:
     """SIGTERM ends the server soon, and a waiting blocking query gets its answer first."""
     assert node.send(request("PUT", b"/v1/kv/a", b"1")).endswith(b"true")
     with node.open() as waiting:
         waiting.sendall(request("GET", b"/v1/kv/a?raw&wait=60s&index=99"))
-        node.await_blocking_query()
+        node.await_blocking_queries(1)
         node.process.send_signal(signal.SIGTERM)
         assert receive_all(waiting).endswith(b"\r\n\r\n1")
     assert node.process.wait(8) == 0
+
+
+def test_a_client_that_goes_frees_its_blocking_query(node: Node) -> None:
+    """A blocking query is over when its client closes the connection, not when its time is."""
+    assert node.send(request("PUT", b"/v1/kv/a", b"1")).endswith(b"true")
+    with node.open() as waiting:
+        waiting.sendall(request("GET", b"/v1/kv/a?raw&wait=600s&index=99"))
+        node.await_blocking_queries(1)
+    node.await_blocking_queries(0)
+
+
+@both_servers
+def test_long_answers(node: Node) -> None:
+    """A long answer arrives whole, also at a client that reads slowly."""
+    for number in range(20):
+        assert node.send(request("PUT", b"/v1/kv/long/%d" % number, b"x" * 400_000)).endswith(b"true")
+    with node.open() as slow:
+        slow.sendall(request("GET", b"/v1/kv/long/?recurse"))
+        received = slow.recv(1000)
+        node.await_blocking_queries(0)
+        received += receive_all(slow)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"
+    assert len(body) > 20 * 400_000 * 4 // 3
 
 
 def test_workers_end_with_their_parent(node: Node) -> None:

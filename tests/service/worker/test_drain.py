@@ -10,7 +10,7 @@ import gevent.pool
 import gevent.socket
 import pytest
 
-from service.web_worker import Listener, refuse_newcomers, write_error
+from service.worker.drain import Listener, refuse_newcomers
 
 
 @pytest.fixture
@@ -80,26 +80,9 @@ def test_a_listener_that_others_share_lets_newcomers_in_again(listener: Any) -> 
 
 def test_a_system_without_filters(listener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel takes no filter, the listener closes all the same."""
-    monkeypatch.setattr("service.web_worker._SO_ATTACH_FILTER", 9999)
+    monkeypatch.setattr("service.worker.drain._SO_ATTACH_FILTER", 9999)
     assert not refuse_newcomers(listener)
     server = Listener(listener, handle=lambda _client, _address: None, spawn=gevent.pool.Pool(1))
     server.start()
     server.close()
     assert server.closed
-
-
-def test_what_cannot_be_read_is_refused_in_plain_text() -> None:
-    """A request that gunicorn can't even read gets Go's words, not a page of HTML that repeats it, and is the last of its connection."""
-    ours, theirs = socket.socketpair()
-    with closing(ours), closing(theirs):
-        write_error(ours, 400, "Bad Request", "Invalid HTTP Version: '<b>'")
-        ours.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: theirs.recv(4096), b""))
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert body == b"400 Bad Request"
-    assert head.split(b"\r\n") == [
-        b"HTTP/1.1 400 Bad Request",
-        b"Content-Type: text/plain; charset=utf-8",
-        b"Connection: close",
-        b"Content-Length: 15",
-    ]
