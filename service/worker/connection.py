@@ -48,6 +48,10 @@ class State(IntEnum):
     ENDING = 5
 
 
+# Looking up a member of an enumeration costs as much as a small function.
+_IDLE, _HEAD, _BODY, _ANSWERING, _SENDING, _ENDING = State
+
+
 class ClientGone(Exception):
     """The connection does not take what is sent any more."""
 
@@ -110,7 +114,7 @@ class Connection:
         self._overdue = False
         self._lag_seconds = 0.0
         self.greenlet: Any = gevent.getcurrent()
-        self.state = State.IDLE
+        self.state = _IDLE
         self.since = time.monotonic()
         self.watched = False
         sock.setblocking(False)
@@ -143,7 +147,7 @@ class Connection:
     def cut(self) -> None:
         """End it: the client is too slow. Where a request is still coming it is told so."""
         self._overdue = True
-        self._shut(socket.SHUT_RDWR if self.state in (State.SENDING, State.ENDING) else socket.SHUT_RD)
+        self._shut(socket.SHUT_RDWR if self.state in (_SENDING, _ENDING) else socket.SHUT_RD)
 
     def _shut(self, how: int) -> None:
         try:
@@ -163,7 +167,7 @@ class Connection:
         """The next request up to its body; None when there is no other."""
         data = self._buffer
         if not data:
-            self.state, self.since = State.IDLE, time.monotonic()
+            self.state, self.since = _IDLE, time.monotonic()
             data = self._receive(HEAD_BYTES)
             if not data:
                 return None
@@ -179,7 +183,7 @@ class Connection:
     def _await_head(self, data: bytes) -> bytes:
         """A head that did not come in one piece, with what follows it and without an empty line before it; nothing when the client ends first."""
         gathered, searched, begun = bytearray(data), 0, False
-        self.state, self.since = State.HEAD, time.monotonic()
+        self.state, self.since = _HEAD, time.monotonic()
         while True:
             if not begun and len(gathered) >= 2:
                 begun = True
@@ -198,7 +202,7 @@ class Connection:
 
     def _answer(self, head: Head) -> bool:
         """Answer one request; whether another may follow."""
-        self.state, self.since = State.ANSWERING, time.monotonic()
+        self.state, self.since = _ANSWERING, time.monotonic()
         fields, service = head.fields, self._service
         if fields.expects and head.minor:
             self._send(CONTINUE)
@@ -308,13 +312,13 @@ class Connection:
 
     def _receive_body(self) -> bytes:
         """What comes next of a body; nothing at its end, and when it comes too slowly."""
-        self.state, self.since = State.BODY, time.monotonic() - self._lag_seconds
+        self.state, self.since = _BODY, time.monotonic() - self._lag_seconds
         data = self._receive(PIECE_BYTES)
         self._credit(len(data))
         now = time.monotonic()
         # What the application does between two pieces is not the client's time.
         self._lag_seconds = now - self.since
-        self.state, self.since = State.ANSWERING, now
+        self.state, self.since = _ANSWERING, now
         return data
 
     # -- the socket --
@@ -347,7 +351,7 @@ class Connection:
         if self._writable is None:
             self._writable = self._hub.loop.io(self._sock.fileno(), _WRITE)
         before = self.state
-        self.state, self.since = State.SENDING, time.monotonic()
+        self.state, self.since = _SENDING, time.monotonic()
         while data:
             self._hub.wait(self._writable)
             try:
@@ -366,7 +370,7 @@ class Connection:
         try:
             if data:
                 self._send(data)
-            self.state, self.since = State.ENDING, time.monotonic()
+            self.state, self.since = _ENDING, time.monotonic()
             self._shut(socket.SHUT_WR)
             while self._receive(PIECE_BYTES):
                 pass

@@ -5,6 +5,8 @@ mutation, the application sees nothing that gunicorn's worker, another parser, w
 every connection ends. A case that breaks this is printed with the seed that makes it again.
 """
 
+# ruff: noqa: T201  (the output on the terminal is what this program is for)
+
 import argparse
 import random
 import sys

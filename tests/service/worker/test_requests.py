@@ -196,6 +196,22 @@ def test_a_long_body_that_breaks() -> None:
     assert [str(error) for error in errors] == ["the request's body is malformed: a chunk's size that is none"]
 
 
+@pytest.mark.parametrize("target", [b"/lazy", b"/part"])
+def test_what_comes_behind_a_long_body_that_breaks(target: bytes) -> None:
+    """If the application has not read that far it is answered, and nothing that follows is taken for a request."""
+    head = CHUNKED.replace(b"/a", target)
+    application = Application()
+    with connected(Own(application).serve) as client:
+        client.sendall(head + b"20000\r\n" + b"x" * 0x20000)
+        answered = client.recv(1000)
+        client.sendall(b"zzz\r\n")
+        gevent.sleep(0.01)
+        client.sendall(NEXT)
+        answered += receive_all(client)
+    assert statuses(answered) in ([413], [200])
+    assert len(application.seen) == 1
+
+
 def test_expectations() -> None:
     """``Expect: 100-continue`` is answered before the body comes; in HTTP/1.0 it means nothing."""
     with connected(Own(Application()).serve) as client:
