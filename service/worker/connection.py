@@ -233,7 +233,7 @@ class Connection:
             log.exception("a request failed")
             return self._send_last(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))
         self._send(data)
-        return keeps
+        return keeps or self._end(head)
 
     def _answer_wsgi(self, head: Head, body: bytes | Body) -> bool:
         service = self._service
@@ -257,13 +257,18 @@ class Connection:
             # Behind half an answer another one would be read as a part of it.
             return not response.started and self._send_last(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))
         if isinstance(body, bytes):
-            return response.keeps
+            return response.keeps or self._end(head)
         if not response.keeps:
             return self._send_last(b"")
         if not body.discard():
             return False
         self._buffer = body.rest
         return True
+
+    def _end(self, head: Head) -> bool:
+        """End the connection behind an answer; always False."""
+        # Where more may be on its way, closing at once would reset the connection, and could take the answer with it.
+        return (head.keeps or bool(self._buffer)) and self._send_last(b"")
 
     def _make_environ(self, head: Head, stream: io.BufferedIOBase) -> dict[str, Any]:
         path, query = parser.split_target(head.target)

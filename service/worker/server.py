@@ -31,12 +31,14 @@ class Worker(DrainingWorker):
         """Serve one connection until it ends."""
         self.open += 1
         connections = self._watch.connections
-        connection = Connection(self._service, client, {**self._names[id(listener)], **client_environ(addr)})
-        connections.add(connection)
         try:
-            connection.serve()
+            connection = Connection(self._service, client, {**self._names[id(listener)], **client_environ(addr)})
+            connections.add(connection)
+            try:
+                connection.serve()
+            finally:
+                connections.discard(connection)
         finally:
-            connections.discard(connection)
             self.open -= 1
 
     def end_idle(self) -> None:

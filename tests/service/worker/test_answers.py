@@ -338,6 +338,18 @@ def test_last_answers(watched: Watched) -> None:
             assert answered.count(b"HTTP/1.1 200 OK") == answered.count(b"Connection: close") == 1
 
 
+@pytest.mark.parametrize("sent", [LAST, GET])
+def test_a_last_answer_is_not_reset(watched: Watched, sent: bytes) -> None:
+    """What a client has sent behind its last request is read and thrown away, or the system would answer it with a reset."""
+    watched.last = True
+    with connected(watched.serve) as client:
+        client.sendall(sent + b"x" * 100_000)
+        received = b""
+        while data := client.recv(65536):
+            received += data
+    assert received.count(b"HTTP/1.1") == 1
+
+
 @pytest.mark.parametrize("begun", [b"", GET[:-2]])
 def test_idle_connections_end(begun: bytes) -> None:
     """One on which no request comes is closed for reading; what has arrived on it by then is answered. One that is answering is left alone."""
