@@ -161,6 +161,15 @@ def test_a_secret_that_was_not_kept(acl: Keeper) -> None:
     assert machine.applied_index > 0
 
 
+def test_secrets_that_are_known_and_not_to_be_told(make_worker: Callable[..., Any]) -> None:
+    """With ``acl_secrets=hashed`` no archive holds a secret, those of a time when they were kept neither."""
+    worker = make_worker(acl_secrets="hashed")
+    worker.agent.apply(commands.stamp(commands.encode(commands.AclChange(0, [made(Token(ID, secret_hash("known"), "known"))])), 1))
+    saved = worker.call("GET", SNAPSHOT)
+    assert saved.headers["X-Kvorum-Left-Out"] == "1 ACL tokens"
+    assert numbers(saved.body).isdisjoint(records.RESTORED_ACL)
+
+
 def test_only_for_management(acl: Keeper) -> None:
     """Whoever may not manage the ACL neither saves nor restores, whatever else is allowed."""
     most = "".join(f'{resource}_prefix "" {{ policy = "write" }}\n' for resource in ("key", "session", "event", "node", "service", "agent", "query"))
