@@ -23,11 +23,12 @@ from raft.runtime.admission import check_batch, check_change, check_deadline, ch
 from raft.runtime.applier import Applied, Applier
 from raft.runtime.disk import Disk
 from raft.runtime.forwarded import Forwarded
-from raft.runtime.lease import Lease, Pauses
+from raft.runtime.lease import Lease, Pauses, Publish
 from raft.runtime.proposals import Batch, Proposals, Settle, too_late
 from raft.runtime.reach import Contact, Links
 from raft.runtime.reads import Read, Reads
 from raft.runtime.snapshotter import Snapshotter
+from raft.runtime.stall import Stall
 from raft.runtime.transfers import Settle as SettleTransfer
 from raft.runtime.transfers import Transfer, Transfers
 
@@ -40,6 +41,7 @@ class Driver:
     :param stamp: applied by the leader to each command when it is appended (a time, say).
     :param observe: told every observation.
     :param on_applied: told each index up to which the machine has got, a snapshot's among them.
+    :param on_lease: as in :class:`raft.runtime.server.RaftServer`.
     :param fail: told once why the node can't go on.
     """
 
@@ -53,6 +55,7 @@ class Driver:
         stamp: Stamp,
         observe: Callable[[Observation], None],
         on_applied: Callable[[int], None],
+        on_lease: Publish,
         fail: Callable[[RaftError], None],
     ) -> None:
         self.node = node
@@ -61,7 +64,7 @@ class Driver:
         self.proposals = Proposals(config.election_timeout_ms / 1000)
         self.reads = Reads(config.election_timeout_ms / 1000)
         self.transfers = Transfers()
-        self._lease = Lease(config.lease_ns)
+        self._lease = Lease(config.lease_ns, publish=on_lease)
         self._pauses = Pauses(config.election_timeout_ms * 1_000_000)
         self.lease_reads = 0
         self.disk = Disk(log_store, self.loop, self._durable, fail)
@@ -82,7 +85,7 @@ class Driver:
         self._held_back: deque[Ready] | None = None  # while a snapshot is being installed: what must be persisted after it
         self._tick_handle: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
-        self._disk_reports = self._disk_silent_ticks = 0
+        self._stall = Stall(self.disk)
         self._retiring = False
         self._stopped = False
 
@@ -99,6 +102,7 @@ class Driver:
     def stop(self) -> None:
         """Stop the clock and settle everybody who waits. The threads are stopped by :meth:`join`."""
         self._stopped = True
+        self._lease.publish(self.node.term, 0, self.node.state.log.commit)
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         self.proposals.stop()
@@ -345,22 +349,11 @@ class Driver:
         self.schedule()
 
     def _watch_disk(self) -> None:
-        """A leader whose disk hangs gives way, though its heart still beats: it commits by others' disks only, and accepts what it can't keep.
-
-        Counted in ticks of this node, so that a pause of the whole process is no fault of the disk.
-        """
-        if self.disk.idle or self.disk.reports != self._disk_reports:
-            self._disk_reports, self._disk_silent_ticks = self.disk.reports, 0
-            return
-        self._disk_silent_ticks += 1
-        if self._disk_hangs and len(self.node.state.configuration.voter_ids) > 1:
-            self.node.step_down(f"the disk has not answered for {self.node.state.config.disk_stall_ms} ms (disk_stall_ms)")
-
-    @property
-    def _disk_hangs(self) -> bool:
-        """Whether one piece of work has been under way for too long."""
-        config = self.node.state.config
-        return self._disk_silent_ticks * config.tick_ms >= config.disk_stall_ms
+        """A leader whose disk hangs gives way, though its heart still beats: it commits by others' disks only, and accepts what it can't keep."""
+        self._stall.tick()
+        state = self.node.state
+        if self._stall.lasts(state.config) and len(state.configuration.voter_ids) > 1:
+            self.node.step_down(f"the disk has not answered for {state.config.disk_stall_ms} ms (disk_stall_ms)")
 
     @property
     def _would_stand(self) -> bool:
@@ -369,7 +362,8 @@ class Driver:
         A candidate whose disk hangs would never be elected; but its later term, which nobody else has seen, would unseat the leader.
         """
         state = self.node.state
-        return (self._retiring or self._disk_hangs) and state.role is not Role.LEADER and state.election_elapsed + 1 >= state.election_deadline
+        is_due = state.role is not Role.LEADER and state.election_elapsed + 1 >= state.election_deadline
+        return is_due and (self._retiring or self._stall.lasts(state.config))
 
     def _has_given_up(self, target: NodeId) -> bool:
         """Whether this node still leads, and hands over to ``target`` no more."""
@@ -385,6 +379,7 @@ class Driver:
         except RaftError as error:
             self._fail(error)
             return
+        self._lease.publish(self.node.term, self.node.round_for_lease, self.node.state.log.commit)
         if ready is None:
             return
         self._lease.sending(self.node.term, self.node.round_begun)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 Clock = Callable[[], int]
+Publish = Callable[[int, int], None]
 
 ROUNDS_KEPT = 64
 """Sending times of so many rounds are remembered. Forgetting one can only end a lease too early."""
@@ -26,15 +27,22 @@ def boot_time_ns() -> int:
     return time.clock_gettime_ns(_CLOCK)
 
 
+def nobody(_end_ns: int, _commit: int) -> None:
+    """Nobody wants to know when the lease ends."""
+
+
 class Lease:
     """The lease of one node, whenever it leads.
 
     :param length_ns: how long a round carries it; 0 for no lease ever.
+    :param publish: told its end and the commit index, see :meth:`publish`.
     """
 
-    def __init__(self, length_ns: int, clock: Clock = boot_time_ns) -> None:
+    def __init__(self, length_ns: int, clock: Clock = boot_time_ns, publish: Publish = nobody) -> None:
         self._length_ns = length_ns
         self._clock = clock
+        self._publish = publish
+        self._published_ns = 0
         self._term = 0
         self._round = 0
         self._sent: deque[tuple[int, int]] = deque(maxlen=ROUNDS_KEPT)
@@ -49,16 +57,31 @@ class Lease:
             self._round = round_
             self._sent.append((round_, self._clock()))
 
-    def is_held(self, term: int, round_: int) -> bool:
-        """Whether nobody else can lead now.
+    def end_ns(self, term: int, round_: int) -> int:
+        """Until when nobody else can lead, on the lease's clock; 0 for no lease.
 
         :param round_: the last round of ``term`` that a quorum has answered; 0 when no lease may rest on any.
         """
         if term != self._term or not round_:
-            return False
+            return 0
         while self._sent and self._sent[0][0] <= round_:
             self._end_ns = self._sent.popleft()[1] + self._length_ns
-        return self._clock() < self._end_ns
+        return self._end_ns
+
+    def publish(self, term: int, round_: int, commit: int) -> None:
+        """Tell others until when they may rely on it, as long as there is one, and that there is none any more.
+
+        Call it before anything is sent. Then whatever was acknowledged to anybody is at or below a commit index that was told before, and a
+        lease has ended before a successor can be called.
+        """
+        end_ns = self.end_ns(term, round_)
+        if end_ns or self._published_ns:
+            self._published_ns = end_ns
+            self._publish(end_ns, commit)
+
+    def is_held(self, term: int, round_: int) -> bool:
+        """Whether nobody else can lead now; ``round_`` as in :meth:`end_ns`."""
+        return self._clock() < self.end_ns(term, round_)
 
 
 class Pauses:

@@ -29,6 +29,7 @@ from raft.ports.transport import Transport
 from raft.runtime.admission import check_transport
 from raft.runtime.disk import DiskStatistics
 from raft.runtime.driver import Driver
+from raft.runtime.lease import Publish, nobody
 from raft.runtime.proposals import Batch
 from raft.runtime.reads import Read
 from raft.runtime.recovery import recover
@@ -61,6 +62,9 @@ class RaftServer:
     """See the module's text. All methods on the event loop's thread.
 
     :param on_applied: called on the loop with each index up to which the machine has got, before anybody who waits is told.
+    :param on_lease: called on the loop with the end of the lease (nanoseconds of :func:`raft.runtime.lease.boot_time_ns`; 0: there is none) and
+        the commit index, whenever either may have changed while there is a lease, and before anybody can act on it. Who reads both, sees then
+        that the end has not come, and then reads a state that has applied that index, has read as linearizably as after :meth:`barrier`.
     :param stamp: what a leader does to each command when it appends it; for times that the machine must not read by itself.
     :param jitter: draws from [0, n); by default from the system's randomness.
     """
@@ -73,6 +77,7 @@ class RaftServer:
         ports: Ports,
         stamp: Callable[[bytes], bytes] = _as_it_is,
         on_applied: Callable[[int], None] = _ignore,
+        on_lease: Publish = nobody,
         jitter: Callable[[int], int] | None = None,
     ) -> None:
         self.node_id = node_id
@@ -80,6 +85,7 @@ class RaftServer:
         self._ports = ports
         self._stamp = stamp
         self._on_applied = on_applied
+        self._on_lease = on_lease
         self._jitter = jitter or random.SystemRandom().randrange
         self._observers: list[Callable[[Observation], None]] = []
         self._driver: Driver | None = None
@@ -141,6 +147,7 @@ class RaftServer:
             stamp=self._stamp,
             observe=self._observe,
             on_applied=self._tell_applied,
+            on_lease=self._on_lease,
             fail=self._fail,
         )
         await ports.transport.start(self._driver)

@@ -10,6 +10,7 @@ from raft.runtime.server import RaftServer
 from service.agent.machine import ObservedMachine
 from service.agent.monitors import Monitors
 from service.ipc import membership, protocol
+from service.ipc.page import LeasePage
 from service.ipc.server import Worker
 from service.reloading import reloadable_values
 from service.settings import Settings
@@ -34,6 +35,7 @@ class Desk:
     :param patience: seconds that a request waits for a cluster that is not formed yet.
     :ivar suspect: told when a worker could not read the state.
     :ivar check: asks every member for the digest of its state at an index; see :class:`service.agent.checks.Checks`.
+    :ivar lease: shows workers until when they need not ask.
     :ivar reload: reads the settings again; see :class:`service.agent.reloading.Reloading`.
     """
 
@@ -55,6 +57,7 @@ class Desk:
         self._contact = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._monitors = Monitors()
+        self.lease = LeasePage()
 
     def configure(self, settings: Settings) -> None:
         """Other settings are in force: use them, and tell every worker, also those that come later."""
@@ -93,6 +96,7 @@ class Desk:
     def close(self) -> None:
         """Stop telling."""
         self._monitors.close()
+        self.lease.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._waiting:
@@ -103,6 +107,7 @@ class Desk:
         self._workers.add(worker)
         if self._configured is not None:
             worker.send(self._configured)
+        worker.send(protocol.Lease(str(self.lease.path)))
         worker.send(self._state())
 
     def leave(self, worker: Worker) -> None:

@@ -230,7 +230,7 @@ class Agent:
             machine=reporter.machine,
         )
         reloading = self._reloading
-        server = RaftServer(node_id=node_id, config=reloading.config, ports=ports, stamp=_stamp, on_applied=desk.publish)
+        server = RaftServer(node_id=node_id, config=reloading.config, ports=ports, stamp=_stamp, on_applied=desk.publish, on_lease=desk.lease.publish)
         server.observe(lambda observation: log.info("%s", observation))
         tasks: list[asyncio.Task[None]] = []
         writer = CacheWriter(reloading.settings, reporter.cluster_id) if self._settings.redis_url else None

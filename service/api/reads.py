@@ -1,6 +1,7 @@
 """Reading the local state: at once, or after a barrier that makes it as new as anything acknowledged before.
 
 The barrier of a default read is content with the leader's lease where this node leads; that of a ``?consistent`` one always asks a quorum.
+For a single key not even the agent is asked while the lease lasts (:mod:`service.ipc.page`): it is read, and counts if the state was new enough.
 """
 
 import time
@@ -150,7 +151,7 @@ class Reads:
         :param seconds: how long the barrier may take.
         :raises BackendError: the barrier failed, or the state can't be read.
         """
-        return self._evaluate(partial(self._local, query), Freshness(fresh, consistent, seconds))
+        return self._evaluate(partial(self._local, query), Freshness(fresh, consistent, seconds), cheap=query.kind is Kind.KEY)
 
     @property
     def leader_known(self) -> bool:
@@ -204,12 +205,16 @@ class Reads:
     def _look(self, read: Callable[[Connection], Read]) -> Looked[Read]:
         return Looked(*self._state.tables(read))
 
-    def _evaluate(self, local: Callable[[], Answered], freshness: Freshness) -> Answered:
+    def _evaluate(self, local: Callable[[], Answered], freshness: Freshness, *, cheap: bool = False) -> Answered:
         try:
             if not freshness.fresh:
                 if not self._backend.met:
                     raise RequestRejected("the agent of this node has not opened the state yet")
                 return local()
+            if cheap and not freshness.consistent and (required := self._backend.lease_index()) is not None:
+                result = local()
+                if result.applied >= required:  # else it is being applied at this moment, or the file has a successor
+                    return result
             index, generation = self._backend.barrier(timeout=freshness.seconds, lease=not freshness.consistent)
             if generation != self._state.generation():
                 self._state.reopen()

@@ -24,6 +24,7 @@ import msgspec
 
 from service.errors import BackendError, NoLeader, OutcomeUnknown, RequestRejected
 from service.ipc import protocol
+from service.ipc.page import LeaseView
 from service.ipc.waiting import LATE, Barriers, Proposal, Question, wake
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class AgentClient:
         self._unsent: list[int] = []
         self._barriers = Barriers()
         self._asked: dict[int, Question] = {}
+        self._lease: LeaseView | None = None
         self._frames: list[bytes] = []
         self._in_flight_bytes = 0
         self._watching = False
@@ -146,6 +148,10 @@ class AgentClient:
         self._work.set()
         passed: protocol.BarrierPassed = question.waiter.get()
         return passed.index, passed.generation
+
+    def lease_index(self) -> int | None:
+        """What the local state must have applied to hold all that was acknowledged before this call; None: only a :meth:`barrier` can tell."""
+        return None if self._lease is None else self._lease.index()
 
     def suspect(self) -> None:
         """Tell the agent, now and then, that the state could not be read: it finds out whether the node may go on."""
@@ -355,6 +361,8 @@ class AgentClient:
             case protocol.Configured():
                 _tell(self.on_configured, message)
                 self._configured.set()
+            case protocol.Lease(path):
+                self._see_lease(path)
             case protocol.Status() | protocol.Members() | protocol.Reloaded():
                 if message.id in self._asked:
                     wake(self._asked.pop(message.id).waiter, message)
@@ -367,6 +375,12 @@ class AgentClient:
         else:
             self._state = message
             _tell(self.on_state, message)
+
+    def _see_lease(self, path: str) -> None:
+        try:
+            self._lease = LeaseView(path)
+        except OSError as error:
+            log.warning("the lease can't be seen, so every read asks the agent: %s", error)
 
     def _settle(self, message: protocol.Results) -> None:
         for number, result in zip(message.ids, message.results, strict=True):
@@ -398,6 +412,7 @@ class AgentClient:
     def _lost(self) -> None:
         """Settle what depended on the socket that is gone."""
         self.connected = False
+        self._lease = None
         self._frames.clear()
         self._resuming = 0
         for number, proposal in list(self._proposals.items()):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-VERSION = 3
+VERSION = 4
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 HEADER_BYTES = 4
 
@@ -188,6 +188,12 @@ class Configured(msgspec.Struct, array_like=True, frozen=True, tag=18):
     values: dict[str, int | float | str]
 
 
+class Lease(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """Agent: where to see until when local reads need nobody; see :mod:`service.ipc.page`."""
+
+    path: str
+
+
 class Reloaded(msgspec.Struct, array_like=True, frozen=True, tag=19):
     """Agent: the answer to :class:`AskReload`; every worker has been sent :class:`Configured` before.
 
@@ -199,7 +205,7 @@ class Reloaded(msgspec.Struct, array_like=True, frozen=True, tag=19):
 
 
 FromWorker = Hello | Propose | Barrier | AskStatus | Watch | AskMembers | AskCheck | Suspect | AskReload | Monitor
-FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState | Members | Logged | Configured | Reloaded
+FromAgent = Hello | Results | Failed | BarrierPassed | Status | Changed | NodeState | Members | Logged | Configured | Reloaded | Lease
 
 _encoder = msgspec.msgpack.Encoder()
 from_worker = msgspec.msgpack.Decoder(FromWorker)

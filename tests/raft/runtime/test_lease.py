@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from raft.core.messages import AppendRequest, Heartbeat, Message, TimeoutNow
 from raft.runtime import lease as module
 from raft.runtime.lease import ROUNDS_KEPT, Lease, Pauses, boot_time_ns
 from raft.testing.servers import BRISK, Servers, until
@@ -189,6 +190,59 @@ def test_a_transfer_revokes_the_lease_first(run: Run) -> None:
             driver = servers[target].driver
             await servers[target].stop()
             assert not driver.holds_lease
+
+    run(scenario())
+
+
+def test_it_is_told_while_it_lasts_and_that_it_ended() -> None:
+    """Others are told its end and the commit index at every change, once that there is none any more, and nothing where there never was one."""
+    told: list[tuple[int, int]] = []
+    lease = Lease(100, Clock(), lambda *grant: told.append(grant))
+    lease.publish(1, 0, 5)
+    lease.sending(1, 1)
+    lease.publish(1, 0, 5)
+    assert told == []
+    lease.publish(1, 1, 5)
+    lease.publish(1, 1, 6)
+    assert told == [(1_100, 5), (1_100, 6)]
+    lease.publish(2, 1, 7)
+    lease.publish(2, 0, 8)
+    assert told[2:] == [(0, 7)]
+
+
+def test_the_lease_is_told_before_anybody_can_act_on_it(run: Run) -> None:
+    """No message says more is committed than whoever relies on the lease was told before it left, and none calls a successor before the lease has
+    ended for them; a leader that stops ends it, too.
+    """
+
+    async def scenario() -> None:
+        async with Servers("abc") as servers:
+            told: dict[str, tuple[int, int]] = {}
+            ahead: list[Message] = []
+            called: list[int] = []
+
+            def look(message: Message) -> bool:
+                end_ns, commit = told.get(message.sender, (0, 0))
+                if end_ns and isinstance(message, AppendRequest | Heartbeat) and message.commit > commit:
+                    ahead.append(message)
+                if isinstance(message, TimeoutNow):
+                    called.append(end_ns)
+                return False
+
+            for name, server in servers.running.items():
+                server.driver._lease._publish = lambda end_ns, commit, name=name: told.update({name: (end_ns, commit)})
+            servers.network.drop = look
+            leader = await servers.led()
+            await until(lambda: told.get(leader, (0, 0))[0], "the lease is told")
+            for _ in range(50):
+                await asyncio.gather(*(servers[leader].propose([b"x"]) for _ in range(3)))
+                assert told[leader][1] == servers[leader].status().commit_index
+            target = next(name for name in "abc" if name != leader)
+            await servers[leader].transfer(target)
+            assert (ahead, called, told[leader][0]) == ([], [0], 0)
+            await until(lambda: told.get(target, (0, 0))[0], "the new leader's lease is told")
+            await servers.stop(target)
+            assert told[target][0] == 0
 
     run(scenario())
 

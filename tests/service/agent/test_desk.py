@@ -365,8 +365,9 @@ def test_settings_are_told_first_of_all_and_at_every_change() -> None:
     async def scenario(node: Node) -> None:
         node.desk.configure(first)
         node.greet()
-        told, state = node.worker.sent
+        told, lease, state = node.worker.sent
         assert (told, type(state)) == (protocol.Configured(reloadable_values(first)), protocol.NodeState)
+        assert lease == protocol.Lease(str(node.desk.lease.path))
         node.desk.configure(second)
         assert node.worker.last() == protocol.Configured(reloadable_values(second))
         assert node.worker.last().values["log_level"] == "debug"
