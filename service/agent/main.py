@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raft.config import RaftConfig
 from raft.errors import ConfigInvalid, InvariantViolation, RaftError, StorageCorrupt, StorageError, StorageFull
@@ -26,7 +26,6 @@ from raft.transport.limits import HttpLimits
 from service import logs
 from service.agent import aside, checks, formation, identity, membership, reaper
 from service.agent.acl_keeper import AclKeeper
-from service.agent.cache_writer import CacheWriter
 from service.agent.caretaker import Caretaker
 from service.agent.checks import Checks
 from service.agent.desk import Desk
@@ -47,6 +46,9 @@ from service.errors import KvorumError, SettingsInvalid
 from service.ipc.server import listen
 from service.reloading import REPORT_VARIABLE, Sources
 from service.settings import Settings, load
+
+if TYPE_CHECKING:
+    from service.agent.cache_writer import CacheWriter
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +235,7 @@ class Agent:
         server = RaftServer(node_id=node_id, config=reloading.config, ports=ports, stamp=_stamp, on_applied=desk.publish, on_lease=desk.lease.publish)
         server.observe(lambda observation: log.info("%s", observation))
         tasks: list[asyncio.Task[None]] = []
-        writer = CacheWriter(reloading.settings, reporter.cluster_id) if self._settings.redis_url else None
+        writer = _open_cache(reloading.settings, reporter.cluster_id) if self._settings.redis_url else None
         if writer is not None:
             reloading.listeners.append(writer.configure)
             reporter.machine.listeners.append(writer.publish)
@@ -380,6 +382,12 @@ class Agent:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGUSR2, desk.quit)
         loop.add_signal_handler(signal.SIGHUP, self._reloading.on_signal)
+
+
+def _open_cache(settings: Settings, cluster_id: str) -> "CacheWriter":
+    from service.agent.cache_writer import CacheWriter  # noqa: PLC0415 - a twelfth of the start that only nodes with a Redis pay
+
+    return CacheWriter(settings, cluster_id)
 
 
 def _report_descriptor() -> int | None:

@@ -7,7 +7,7 @@ so that every rule is static.
 import logging
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication
 
 from flask import Flask, Response, request
@@ -15,7 +15,6 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from service.api import paths
-from service.api.cache import Cache
 from service.api.errors import OUTCOME, READ_METHODS, TEXT, Answer, RequestRefused, backend_failure
 from service.api.events import Events
 from service.api.kv import KeyValue
@@ -55,6 +54,9 @@ from service.reloading import Live
 from service.settings import Settings
 from service.store.reader import Reader
 
+if TYPE_CHECKING:
+    from service.api.cache import Cache
+
 log = logging.getLogger(__name__)
 
 EXTENSION = "kvorum"
@@ -73,7 +75,7 @@ class Worker:
         self.backend = backend
         self.live = Live(settings)
         self.requests = Requests()
-        self.cache = Cache(self.live, ClusterId(backend)) if settings.redis_url else None
+        self.cache = _open_cache(self.live, backend) if settings.redis_url else None
         self.kv = KeyValue(backend, state, self.live, self.cache)
         self.txn = Transactions(backend, self.kv, self.live)
         self.events = Events(backend, self.kv, settings)
@@ -82,6 +84,12 @@ class Worker:
         self.saving = Saving(backend, self.kv, settings)
         self.restoring = Restoring(backend, self.kv, self.live)
         backend.on_configured = lambda configured: self.live.take(configured.values)
+
+
+def _open_cache(live: Live, backend: AgentClient) -> "Cache":
+    from service.api.cache import Cache  # noqa: PLC0415 - a tenth of a worker's start that only nodes with a Redis pay
+
+    return Cache(live, ClusterId(backend))
 
 
 class ClusterId:

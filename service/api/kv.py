@@ -6,7 +6,7 @@ short cut before it call the same functions.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -14,7 +14,6 @@ from service.api import params as parameters
 from service.api.acl.permissions import Permissions
 from service.api.acl.resolver import DENIED, FORBIDDEN, Resolver
 from service.api.blocking import Blocking
-from service.api.cache import Cache
 from service.api.conditions import IF_MATCH, IF_NONE_MATCH, INDEX, entity_tag, failed, guarded, is_known, refuse
 from service.api.consistency import Freshness, contact, effective, evaluate
 from service.api.errors import Answer, Headers, RequestRefused, backend_failure
@@ -31,6 +30,9 @@ from service.ipc.client import AgentClient
 from service.reloading import Live
 from service.store.reader import Reader
 
+if TYPE_CHECKING:
+    from service.api.cache import Cache  # brings the client of Redis along, which few nodes need
+
 Environ = Mapping[str, Any]
 
 METHODS = ("OPTIONS", "GET", "PUT", "DELETE")
@@ -41,7 +43,7 @@ _LEADER_HEADERS: Headers = [("X-Consul-Knownleader", "true"), ("X-Consul-Lastcon
 class KeyValue:
     """The key-value API of one worker."""
 
-    def __init__(self, backend: AgentClient, state: Reader, live: Live, cache: Cache | None) -> None:
+    def __init__(self, backend: AgentClient, state: Reader, live: Live, cache: "Cache | None") -> None:
         self._backend = backend
         self._live = live
         self._datacenter = live.now.datacenter
@@ -70,7 +72,7 @@ class KeyValue:
             return backend_failure(error, "GET")
         return _one(result.row, self.headers(result, params), params, environ)
 
-    def _get_cached(self, cache: Cache, key: bytes, params: Params, environ: Environ) -> Answer:
+    def _get_cached(self, cache: "Cache", key: bytes, params: Params, environ: Environ) -> Answer:
         if self.permissions.enabled and not self.permissions.local(environ).may(READ, "key", key):
             raise RequestRefused(FORBIDDEN, DENIED)
         found, headers = cache.read(key, parameters.max_age_seconds(environ), lambda: self.reads.read_one(key))

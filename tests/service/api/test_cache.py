@@ -4,6 +4,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,3 +297,9 @@ def test_all_connections_in_use(server: Redis) -> None:
     with links.borrow() as link:
         assert link.ask("PING") == b"PONG"
     links.close()
+
+
+def test_a_node_without_redis_does_not_load_its_client() -> None:
+    """Starting is mostly importing; what nobody configured is not imported."""
+    told = "import sys, service.agent.main, service.api.fastpath; print('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout == "False\n"
