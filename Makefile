@@ -11,6 +11,7 @@ JOBS = 2
 STATES = 200000
 IMAGES = 1000
 KILLS = 20
+FAULTS = 36
 OPERATIONS = 20000
 SCHEDULES = 100000
 EXPLORED = 10000000
@@ -18,7 +19,7 @@ TEST_OPTIONS =
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults verify format up down logs chaos-quick bench-failover bench-wiped build lock docs clean clean-data
+.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults write-faults leader-changes verify format up down logs chaos-quick bench-failover bench-wiped build lock docs clean clean-data
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +85,12 @@ session-faults: $(STAMP) ## 200 sessions with locks through kills of the leader,
 
 watch-faults: $(STAMP) ## 200 watchers through kills of the leader, each answer judged (KILLS=20)
 	@$(BIN)/python -m tests.processes.watch_faults --watchers 200 --kills $(KILLS)
+
+write-faults: $(STAMP) ## writes of every kind through faults of nine kinds: what was called failed never shows (FAULTS=36)
+	@$(BIN)/python -m tests.processes.write_faults --kills $(FAULTS)
+
+leader-changes: $(STAMP) ## sessions over a hundred changes of the leader
+	@$(BIN)/python -m tests.processes.session_faults --sessions 100 --kills 20 --transfers 80 --settled-seconds 1
 
 verify: $(STAMP) ## linters, types, import direction, shell scripts: what CI runs
 	$(BIN)/ruff check .
