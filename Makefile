@@ -12,6 +12,7 @@ STATES = 200000
 IMAGES = 1000
 KILLS = 20
 FAULTS = 36
+REQUESTS = 100000
 OPERATIONS = 20000
 SCHEDULES = 100000
 EXPLORED = 10000000
@@ -19,7 +20,7 @@ TEST_OPTIONS =
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults write-faults leader-changes verify format up down logs chaos-quick bench-failover bench-wiped build lock docs clean clean-data
+.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults fuzz-http write-faults leader-changes verify format up down logs chaos-quick bench-failover bench-wiped build lock docs clean clean-data
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +86,9 @@ session-faults: $(STAMP) ## 200 sessions with locks through kills of the leader,
 
 watch-faults: $(STAMP) ## 200 watchers through kills of the leader, each answer judged (KILLS=20)
 	@$(BIN)/python -m tests.processes.watch_faults --watchers 200 --kills $(KILLS)
+
+fuzz-http: $(STAMP) ## random requests, half of them malformed, to the web server and to gunicorn's beside it (REQUESTS=100000)
+	@$(BIN)/python -m tests.service.worker.fuzz --requests $(REQUESTS)
 
 write-faults: $(STAMP) ## writes of every kind through faults of nine kinds: what was called failed never shows (FAULTS=36)
 	@$(BIN)/python -m tests.processes.write_faults --kills $(FAULTS)
