@@ -20,7 +20,7 @@ TEST_OPTIONS =
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults fuzz-http write-faults leader-changes verify format up down logs chaos-quick bench-failover bench-wiped build lock docs clean clean-data
+.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults fuzz-http write-faults leader-changes verify format up down logs chaos-quick bench-failover bench-waiters bench-wiped build lock docs clean clean-data
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -121,6 +121,9 @@ chaos-quick: $(STAMP) up ## import /etc, stop the leader while a writer runs, st
 
 bench-failover: $(STAMP) ## kill -9 of the leader under load (KILLS=20): time to the next acknowledged write
 	@$(BIN)/python benchmarks/failover.py --kills $(KILLS)
+
+bench-waiters: $(STAMP) ## 10,000 idle blocking queries on one node, 2,000 woken at once: memory, times
+	@$(BIN)/python benchmarks/waiters.py
 
 bench-wiped: $(STAMP) ## a follower loses its disk among a million keys: times, memory, lost writes
 	@$(BIN)/python benchmarks/wiped_follower.py

@@ -20,8 +20,6 @@ INDEXES = {
     acl_records.ROLES_INDEX: ROLES,
     acl_records.BOOTSTRAP_INDEX: acl_rows.BOOTSTRAP,
 }
-
-
 """What the indexes of the ACL are called in archives and here."""
 
 

@@ -63,7 +63,7 @@ def test_signatures_of_the_server() -> None:
         "reconfigure": ["config"],
         "stop": [],
     }
-    assert list(inspect.signature(raft.RaftServer).parameters) == ["node_id", "config", "ports", "stamp", "on_applied", "jitter"]
+    assert list(inspect.signature(raft.RaftServer).parameters) == ["node_id", "config", "ports", "stamp", "on_applied", "on_lease", "jitter"]
 
 
 def test_everything_that_an_application_calls_is_typed() -> None:
