@@ -203,6 +203,8 @@ class Connection:
     def _answer(self, head: Head) -> bool:
         """Answer one request; whether another may follow."""
         self.state, self.since = _ANSWERING, time.monotonic()
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s %s", head.method, head.target.partition("?")[0])  # what follows may hold a token
         fields, service = head.fields, self._service
         if fields.expects and head.minor:
             self._send(CONTINUE)

@@ -381,3 +381,13 @@ def test_who_is_being_answered_is_not_idle() -> None:
             gate.set()
             client.sendall(b"b" if sent != GET else b"")
             assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_requests_are_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """With the level ``debug`` there is a line a request, without what may hold a token."""
+    asked = b"GET /a?token=secret HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer(Application(), asked)
+    assert caplog.text == ""
+    caplog.set_level("DEBUG", "service.worker.connection")
+    answer(Application(), asked)
+    assert [record.getMessage() for record in caplog.records] == ["GET /a"]
