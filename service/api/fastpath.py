@@ -46,7 +46,11 @@ class FastPath:
         :param variables: the headers as WSGI names them.
         :param body: all of it.
         """
-        environ = {**variables, "wsgi.input": io.BytesIO(body)} if method == "PUT" else variables
+        environ: Mapping[str, Any] = variables
+        if method == "PUT":
+            environ = {**variables, "QUERY_STRING": target.partition("?")[2], "wsgi.input": io.BytesIO(body)}
+        elif "?" in target:
+            environ = {**variables, "QUERY_STRING": target.partition("?")[2]}
         answer = self._answer(method, target, environ)
         return None if answer is None else complete(environ, answer)
 

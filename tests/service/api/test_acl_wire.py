@@ -172,3 +172,15 @@ def test_bearer_and_query(acl: Keeper) -> None:
     assert acl.worker.call("GET", "/v1/acl/tokens", Authorization=f"Bearer {acl.secret}").status == 200
     assert acl.worker.call("GET", f"/v1/acl/tokens?token={acl.secret}", X_Consul_Token="bad").status == 200
     assert acl.worker.call("GET", "/v1/acl/tokens", Authorization=f"Basic {acl.secret}").status == 403
+
+
+@pytest.mark.parametrize("carrier", ["header", "bearer", "query"])
+def test_tokens_of_requests_that_are_answered_directly(acl: Keeper, carrier: str) -> None:
+    """The short cut before WSGI's environment knows each way in which a token comes, and lets nobody in without one."""
+    headers = {"header": {"HTTP_X_CONSUL_TOKEN": acl.secret}, "bearer": {"HTTP_AUTHORIZATION": f"Bearer {acl.secret}"}, "query": {}}[carrier]
+    query = f"?token={acl.secret}" if carrier == "query" else ""
+    fast = acl.worker.fast.fast
+    assert fast("PUT", f"/v1/kv/a{query}", headers, b"v")[2] == b"true"
+    assert fast("GET", f"/v1/kv/a{query}", headers, b"")[0] == "200 OK"
+    assert [fast(method, "/v1/kv/a", {}, b"")[0] for method in ("GET", "PUT")] == ["403 Forbidden"] * 2
+    assert fast("GET", "/v1/kv/a?token=bad", {}, b"")[2] == b"ACL not found"
