@@ -58,17 +58,22 @@ class Endpoints:
         self._kv = kv
         self._keep = settings.acl_secrets == "shown"
         self._data_dir = settings.data_dir
+        self._has_initial = bool(settings.acl_initial_management)
 
     # -- bootstrap --
 
     def bootstrap(self, environ: Environ) -> Answer:
-        """PUT: the first token that may do everything; once, or again when the file on this node says so."""
+        """PUT: the first token that may do everything; once, or again when the file on this node says so.
+
+        Where the settings name that token the leader writes it soon after it was elected. Nobody may be quicker.
+        """
         params = _params(environ)
         secret = str(uuid.uuid4())
         token = management_token(str(uuid.uuid4()), secret, "Bootstrap Token (Global Management)", keep=self._keep)
 
         def judge(acl: Everything) -> Draft:
-            if used := acl.indexes.get(BOOTSTRAP, 0):
+            used = acl.indexes.get(BOOTSTRAP, 0)
+            if used or self._has_initial:
                 self._check_reset(used)
             return Draft([token], bootstraps=True)
 

@@ -24,6 +24,13 @@ def test_off(worker: Any, method: str, path: str) -> None:
     assert worker.call("PUT", "/v1/kv/k", b"v", X_Consul_Token="zz").body == b"true"
 
 
+def test_nobody_is_quicker_than_the_settings(make_worker: Any) -> None:
+    """Where the settings name the first token there is no bootstrap, also before the leader has written it."""
+    worker = make_worker(**ON, acl_initial_management=NOBODY)
+    reply = worker.call("PUT", "/v1/acl/bootstrap")
+    assert (reply.status, reply.body) == (403, b"Permission denied: ACL bootstrap no longer allowed (reset index: 0)")
+
+
 def test_bootstrap_once(acl: Keeper) -> None:
     """The first token is made once; the refusal names the index that a file on the node has to hold for another."""
     assert acl.first["ID"] == acl.first["SecretID"]
