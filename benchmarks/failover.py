@@ -73,8 +73,9 @@ def measure(cluster: Cluster, writers: list[Writer], kills: int) -> list[float]:
         leader = cluster.leader()
         killed = time.monotonic()
         leader.kill()
-        deadline = killed + PATIENCE_SECONDS
-        while (first := _first_after(killed, writers)) == 0.0:
+        dead = time.monotonic()  # to find and kill all of its processes takes a few milliseconds, in which it still writes
+        deadline = dead + PATIENCE_SECONDS
+        while (first := _first_after(dead, writers)) == 0.0:
             if time.monotonic() > deadline:
                 raise SystemExit(f"failover: no write was acknowledged within {PATIENCE_SECONDS:g} s of kill {number}")
             time.sleep(0.002)
@@ -85,9 +86,9 @@ def measure(cluster: Cluster, writers: list[Writer], kills: int) -> list[float]:
     return gaps
 
 
-def _first_after(killed: float, writers: list[Writer]) -> float:
-    """When the first attempt that began after the kill was acknowledged; an older one may owe its answer to the dead leader."""
-    return min((ended for began, ended in (writer.last for writer in writers) if began > killed), default=0.0)
+def _first_after(dead: float, writers: list[Writer]) -> float:
+    """When the first attempt that began after the leader's end was acknowledged; an older one may owe its answer to the dead leader."""
+    return min((ended for began, ended in (writer.last for writer in writers) if began > dead), default=0.0)
 
 
 def check(cluster: Cluster, writers: list[Writer]) -> int:
