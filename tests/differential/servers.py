@@ -16,22 +16,11 @@ import requests
 sys.path.insert(0, str(Path(__file__).parents[1] / "processes"))
 
 from cluster import Cluster, free_ports, wait_until
+from consul_server import find_consul  # noqa: F401  (whoever makes a Pair asks here for the program)
 
 NODE = "n1"
 CONSUL_VERSION = "1.8.7"
 """The release that kvorum answers like."""
-_FETCHED = Path(__file__).parents[2] / ".consul/usr/bin/consul"
-
-
-def find_consul() -> str:
-    """The program: CONSUL_BIN, or on PATH, or what ``make consul`` has fetched.
-
-    :returns: empty when there is none.
-    """
-    named = os.environ.get("CONSUL_BIN", "")
-    if named:
-        return named if shutil.which(named) else ""
-    return shutil.which("consul") or (str(_FETCHED) if _FETCHED.is_file() else "")
 
 
 def consul_version(program: str) -> str:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,19 +11,15 @@ import pytest
 import requests
 from containers import TOP, Cluster, ClusterError, compose, run
 
+sys.path.insert(0, str(TOP / "tests" / "processes"))
+
+from cluster import free_ports
+from consul_server import find_consul
+
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 UP_SECONDS_MAX = 600
 CHAOS_SECONDS_MAX = 300
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def installed(command: str) -> bool:
@@ -91,11 +85,12 @@ def test_cached_read(cluster: Cluster) -> None:
     compose("start", "redis")
 
 
-def test_consul_command_line(cluster: Cluster) -> None:
+def test_consul_command_line(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real Consul command line works at the leader and at a follower."""
-    consul = os.environ.get("CONSUL_BIN") or shutil.which("consul")
+    consul = find_consul()
     if not consul:
-        pytest.skip("no consul program on PATH or in CONSUL_BIN")
+        pytest.skip("no consul program on PATH, in CONSUL_BIN or in .consul (make consul)")
+    monkeypatch.setenv("CONSUL_BIN", consul)
     leader = cluster.leader()
     assert "checks passed at 2 addresses" in run([str(TOP / "tests" / "consul-cli.sh"), leader.url, cluster.others(leader)[0].url])
 

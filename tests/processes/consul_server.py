@@ -1,4 +1,4 @@
-"""A real Consul server with ACLs on that denies by default, for the tests that take archives there and back."""
+"""A real Consul: where the program is, and a server with ACLs on that denies by default."""
 
 import os
 import shutil
@@ -18,7 +18,10 @@ def find_consul() -> str:
 
     :returns: empty when there is none.
     """
-    return os.environ.get("CONSUL_BIN", "") or shutil.which("consul") or (str(_FETCHED) if _FETCHED.is_file() else "")
+    named = os.environ.get("CONSUL_BIN", "")
+    if named:
+        return named if shutil.which(named) else ""
+    return shutil.which("consul") or (str(_FETCHED) if _FETCHED.is_file() else "")
 
 
 class ConsulServer:

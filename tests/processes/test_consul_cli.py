@@ -1,7 +1,6 @@
 """The real Consul command line against a cluster, at its leader and at a follower."""
 
 import os
-import shutil
 import subprocess
 import uuid
 from pathlib import Path
@@ -9,14 +8,14 @@ from pathlib import Path
 import pytest
 import requests
 from cluster import Cluster
+from consul_server import find_consul
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TESTS = Path(__file__).resolve().parent.parent
-PROGRAM = os.environ.get("CONSUL_BIN") or shutil.which("consul")
+PROGRAM = find_consul()
 
-
-with_consul = pytest.mark.skipif(PROGRAM is None, reason="no consul program on PATH or in CONSUL_BIN (make consul)")
+with_consul = pytest.mark.skipif(not PROGRAM, reason="no consul program on PATH, in CONSUL_BIN or in .consul (make consul)")
 
 
 @with_consul
@@ -44,7 +43,8 @@ def run(script: str, cluster: Cluster, **environ: str) -> None:
     leading = requests.get(f"{cluster.nodes[0].url}/v1/status/leader", timeout=20).json()
     leader, *others = sorted(cluster.nodes, key=lambda node: node.peer != leading)
     argv = [TESTS / script, leader.url, others[0].url]
-    done = subprocess.run(argv, env=os.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=500)
+    environ = os.environ | environ | {"CONSUL_BIN": PROGRAM}
+    done = subprocess.run(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout
     assert "checks passed at 2 addresses" in done.stdout
     print(done.stdout)  # noqa: T201  (how many checks there were)
