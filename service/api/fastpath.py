@@ -1,4 +1,4 @@
-"""A short cut before Flask for what nearly every request is: GET or PUT of one key whose path needs no decoding.
+"""A short cut before Flask for what nearly every request is: GET of a key or a listing, or PUT of a key, whose path needs no decoding.
 
 It calls the same functions of :mod:`service.api.kv` as the Flask view, with the same arguments; whatever is in any way unusual goes to Flask.
 A test holds both to identical answers.
@@ -13,9 +13,12 @@ from wsgiref.types import StartResponse
 from flask import Flask
 
 from service.api.app import EXTENSION, Worker, failure
-from service.api.errors import Answer, Headers, RequestRefused
-from service.api.params import NO_PARAMS, parse
+from service.api.errors import Answer, RequestRefused, backend_failure
+from service.api.kept import Kept, KeptAnswers, Standing
+from service.api.params import NO_PARAMS, Params, parse
 from service.api.responses import complete, respond
+from service.errors import BackendError
+from service.worker.response import Complete
 
 _PREFIX = "/v1/kv/"
 
@@ -31,34 +34,56 @@ class FastPath:
         worker: Worker = app.extensions[EXTENSION]
         self._kv = worker.kv
         self._backend = worker.backend
-        self._actions = {"GET": worker.kv.get_one, "PUT": worker.kv.put_one}
         self._count = worker.requests.count
+        self._kept = KeptAnswers()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """WSGI."""
-        answer = self._answer(environ["REQUEST_METHOD"], environ.get("RAW_URI", ""), environ)
+        answer = self._answer(environ["REQUEST_METHOD"], environ.get("RAW_URI", ""), environ, None)
         return self._app(environ, start_response) if answer is None else respond(environ, start_response, answer)
 
-    def fast(self, method: str, target: str, variables: Mapping[str, str], body: bytes) -> tuple[str, Headers, bytes] | None:
-        """The answer to a request without WSGI around it, ready to be sent; None when it is to be asked of :meth:`__call__`.
+    def fast(self, method: str, target: str, variables: Mapping[str, str], body: bytes) -> Complete | None:
+        """The answer to a request without WSGI around it; None when it is to be asked of :meth:`__call__`.
 
         :param target: as it came, decoded as Latin-1.
         :param variables: the headers as WSGI names them.
         :param body: all of it.
         """
-        environ: Mapping[str, Any] = variables
-        if method == "PUT":
-            environ = {**variables, "QUERY_STRING": target.partition("?")[2], "wsgi.input": io.BytesIO(body)}
-        elif "?" in target:
-            environ = {**variables, "QUERY_STRING": target.partition("?")[2]}
-        answer = self._answer(method, target, environ)
-        return None if answer is None else complete(environ, answer)
+        if method == "GET":
+            return self._get(target, variables)
+        if method != "PUT":
+            return None
+        environ = {**variables, "QUERY_STRING": target.partition("?")[2], "wsgi.input": io.BytesIO(body)}
+        answer = self._answer(method, target, environ, None)
+        return None if answer is None else Complete(*complete(environ, answer))
 
-    def _answer(self, method: str, target: str, environ: Mapping[str, Any]) -> Answer | None:
+    def _get(self, target: str, variables: Mapping[str, str]) -> Complete | None:
+        kept, required = self._kept.find(target, variables), None
+        if kept is not None:
+            began = perf_counter()
+            try:
+                required = self._kv.reads.require(kept.freshness)
+            except BackendError as error:
+                failed = backend_failure(error, "GET")
+                self._count("GET", failed[0], perf_counter() - began)
+                return Complete(*complete(variables, failed))
+            if required <= kept.as_of:
+                self._count("GET", kept.status, perf_counter() - began)
+                return kept.answer
+        environ = {**variables, "QUERY_STRING": target.partition("?")[2]} if "?" in target else variables
+        standing = Standing(required)
+        answer = self._answer("GET", target, environ, standing)
+        if answer is None:
+            return None
+        made = Complete(*complete(environ, answer))
+        if standing.as_of:
+            self._kept.keep(target, Kept(made, answer[0], variables, standing.as_of, standing.freshness))
+        return made
+
+    def _answer(self, method: str, target: str, environ: Mapping[str, Any], standing: Standing | None) -> Answer | None:
         """The answer to what is usual."""
-        action = self._actions.get(method)
         key, _, query = target.partition("?")
-        if action is None or not _is_plain(key):
+        if method not in ("GET", "PUT") or not _is_plain(key):
             return None
         params = NO_PARAMS
         if query:
@@ -66,15 +91,21 @@ class FastPath:
                 params = parse(query)
             except RequestRefused:
                 return None
-            if params.index or params.keys or params.recurse:
+            if params.index or ((params.keys or params.recurse) and method == "PUT"):
                 return None
         began = perf_counter()
         try:
-            answer = action(key[len(_PREFIX) :].encode("ascii"), params, environ)
+            answer = self._act(method, key[len(_PREFIX) :].encode("ascii"), params, environ, standing)
         except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
             answer = failure(error, method)
         self._count(method, answer[0], perf_counter() - began)
         return answer
+
+    def _act(self, method: str, key: bytes, params: Params, environ: Mapping[str, Any], standing: Standing | None) -> Answer:
+        if method == "PUT":
+            return self._kv.put_one(key, params, environ)
+        get = self._kv.get_many if params.keys or params.recurse else self._kv.get_one
+        return get(key, params, environ, standing)
 
     def release(self) -> None:
         """Answer all blocking queries at once, and let none wait any more: the worker stops."""

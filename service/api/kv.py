@@ -17,6 +17,7 @@ from service.api.blocking import Blocking
 from service.api.conditions import IF_MATCH, IF_NONE_MATCH, INDEX, entity_tag, failed, guarded, is_known, refuse
 from service.api.consistency import Freshness, contact, effective, evaluate
 from service.api.errors import Answer, Headers, RequestRefused, backend_failure
+from service.api.kept import Standing
 from service.api.params import Params
 from service.api.reads import Kind, Query, Reads, Result
 from service.api.responses import JSON, NOT_FOUND, NOT_MODIFIED, OK, RAW_HEADERS, entry, pretty
@@ -56,8 +57,11 @@ class KeyValue:
 
     # -- GET --
 
-    def get_one(self, key: bytes, params: Params, environ: Environ) -> Answer:
-        """GET of one key: the entry, or its value with ``?raw``."""
+    def get_one(self, key: bytes, params: Params, environ: Environ, standing: Standing | None = None) -> Answer:
+        """GET of one key: the entry, or its value with ``?raw``.
+
+        :param standing: what is known already, and takes how long the answer stands.
+        """
         try:
             parameters.check_cache_control(environ)
             _require(key)
@@ -65,7 +69,7 @@ class KeyValue:
             self.check_datacenter(params)
             if params.cached and self._cache is not None and not (params.stale or params.index):
                 return self._get_cached(self._cache, key, params, environ)
-            result = self.read(Query(Kind.KEY, key, token=self.permissions.token(environ)), params)
+            result = self.read(Query(Kind.KEY, key, token=self.permissions.token(environ)), params, standing)
         except RequestRefused as refused:
             return refused.answer("GET")
         except BackendError as error:
@@ -79,13 +83,13 @@ class KeyValue:
         hit = len(headers) > 1
         return _one(found.row, self.index_headers(found.index, hit) + headers, params, environ)
 
-    def get_many(self, prefix: bytes, params: Params, environ: Environ) -> Answer:
-        """GET with ``?keys`` or ``?recurse``: the names or the entries under a prefix."""
+    def get_many(self, prefix: bytes, params: Params, environ: Environ, standing: Standing | None = None) -> Answer:
+        """GET with ``?keys`` or ``?recurse``: the names or the entries under a prefix; see :meth:`get_one`."""
         kind, separator = (Kind.NAMES, params.separator) if params.keys else (Kind.TREE, b"")
         try:
             parameters.check_headers(environ, params)
             self.check_datacenter(params)
-            result = self.read(Query(kind, prefix, separator, token=self.permissions.token(environ)), params)
+            result = self.read(Query(kind, prefix, separator, token=self.permissions.token(environ)), params, standing)
         except RequestRefused as refused:
             return refused.answer("GET")
         except BackendError as error:
@@ -95,9 +99,10 @@ class KeyValue:
             return NOT_FOUND, headers, b""
         return OK, [JSON, *headers], pretty(result.body) if params.pretty else result.body
 
-    def read(self, query: Query, params: Params) -> Result:
+    def read(self, query: Query, params: Params, standing: Standing | None = None) -> Result:
         """Answer any query as the common parameters say: at once, or when there is news.
 
+        :param standing: as in :meth:`get_one`.
         :raises BackendError: the barrier failed, or the state can't be read.
         """
         if params.available or params.max_stale_ms:
@@ -105,7 +110,12 @@ class KeyValue:
             return structs.replace(result, local=local)
         if params.index:
             return self._read(query, params, Freshness(not params.stale, params.consistent))
-        return self.reads.read(query, fresh=not params.stale, consistent=params.consistent)
+        if standing is None or params.stale:
+            return self.reads.read(query, fresh=not params.stale, consistent=params.consistent)
+        standing.freshness = Freshness(fresh=True, consistent=params.consistent)
+        result = self.reads.read(query, fresh=True, consistent=params.consistent, required=standing.required)
+        standing.as_of = result.as_of
+        return result
 
     def _read(self, query: Query, params: Params, freshness: Freshness) -> Result:
         if params.index:

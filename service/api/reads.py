@@ -4,6 +4,7 @@ The barrier of a default read is content with the leader's lease where this node
 For a single key not even the agent is asked while the lease lasts (:mod:`service.ipc.page`): it is read, and counts if the state was new enough.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import gevent
 import msgspec
 from gevent.threadpool import ThreadPool
+from msgspec import structs
 
 from service.api.acl.resolver import DENIED, FORBIDDEN, Resolver
 from service.api.consistency import Freshness
@@ -89,6 +91,7 @@ class Result(msgspec.Struct, frozen=True):
 
     :ivar index: of the answer (X-Consul-Index).
     :ivar applied: how far the state was applied that it was read from.
+    :ivar as_of: the same of whatever is oldest among what it depends on, permissions included; 0 when it depends on more than the state.
     :ivar row: of a single key; None when it does not exist.
     :ivar body: compact JSON of a listing, or of sessions; None when it found nothing.
     :ivar found: events, servers, the autopilot's configuration or the whole ACL.
@@ -101,6 +104,7 @@ class Result(msgspec.Struct, frozen=True):
     body: bytes | None = None
     found: Any = None
     local: bool | None = None
+    as_of: int = 0
 
 
 class Evaluated(NamedTuple):
@@ -130,6 +134,16 @@ class _Applied(Protocol):
 Answered = TypeVar("Answered", bound=_Applied)
 
 
+class _Granted(NamedTuple):
+    """What somebody may see, and which entry of the log decides that at least; see ``as_of`` of :class:`Result`."""
+
+    may: Authorizer
+    as_of: int
+
+
+_EVERYTHING = _Granted(EVERYTHING, sys.maxsize)
+
+
 class Reads:
     """Evaluates queries against the local state.
 
@@ -143,15 +157,35 @@ class Reads:
         self._resolver = resolver
         self._threads = ThreadPool(LISTING_THREADS)
 
-    def read(self, query: Query, *, fresh: bool, consistent: bool = False, seconds: float = REQUEST_SECONDS_MAX) -> Result:
+    def read(
+        self, query: Query, *, fresh: bool, consistent: bool = False, seconds: float = REQUEST_SECONDS_MAX, required: int | None = None
+    ) -> Result:
         """Evaluate a query.
 
         :param fresh: see everything that was acknowledged before this call (costs a barrier); otherwise what this node has.
         :param consistent: rely on no clock for that.
         :param seconds: how long the barrier may take.
+        :param required: what :meth:`require` has told for that already.
         :raises BackendError: the barrier failed, or the state can't be read.
         """
-        return self._evaluate(partial(self._local, query), Freshness(fresh, consistent, seconds), cheap=query.kind is Kind.KEY)
+        freshness = Freshness(fresh, consistent, seconds)
+        return self._evaluate(partial(self._local, query), freshness, cheap=query.kind is Kind.KEY, required=required)
+
+    def require(self, freshness: Freshness) -> int:
+        """Learn which entry of the log a read must have seen.
+
+        :param freshness: that is not to be had from this node alone.
+        :raises BackendError: the barrier failed.
+        """
+        if not freshness.consistent and (required := self._backend.lease_index()) is not None:
+            return required
+        index, generation = self._backend.barrier(timeout=freshness.seconds, lease=not freshness.consistent)
+        try:
+            if generation != self._state.generation():
+                self._state.reopen()
+        except StateUnreadable as error:
+            raise self._unreadable(error) from error
+        return index
 
     @property
     def leader_known(self) -> bool:
@@ -194,26 +228,30 @@ class Reads:
         """
 
         def local() -> Looked[Read]:
-            looked: Looked[Read] = self._threads.apply(self._look, (partial(read, self._authorizer(token)),))
+            looked: Looked[Read] = self._threads.apply(self._look, (partial(read, self._granted(token).may),))
             return looked
 
         return self._evaluate(local, freshness).found
 
-    def _authorizer(self, token: str | None) -> Authorizer:
-        return EVERYTHING if token is None or self._resolver is None else self._resolver.resolve(token)
+    def _granted(self, token: str | None) -> _Granted:
+        if token is None or self._resolver is None:
+            return _EVERYTHING
+        may = self._resolver.resolve(token)
+        return _Granted(may, self._resolver.as_of)
 
     def _look(self, read: Callable[[Connection], Read]) -> Looked[Read]:
         return Looked(*self._state.tables(read))
 
-    def _evaluate(self, local: Callable[[], Answered], freshness: Freshness, *, cheap: bool = False) -> Answered:
+    def _evaluate(self, local: Callable[[], Answered], freshness: Freshness, *, cheap: bool = False, required: int | None = None) -> Answered:
         try:
             if not freshness.fresh:
                 if not self._backend.met:
                     raise RequestRejected("the agent of this node has not opened the state yet")
                 return local()
-            if cheap and not freshness.consistent and (required := self._backend.lease_index()) is not None:
+            under_lease = self._backend.lease_index() if cheap and not freshness.consistent and required is None else required
+            if under_lease is not None:
                 result = local()
-                if result.applied >= required:  # else it is being applied at this moment, or the file has a successor
+                if result.applied >= under_lease:  # else it is being applied at this moment, or the file has a successor
                     return result
             index, generation = self._backend.barrier(timeout=freshness.seconds, lease=not freshness.consistent)
             if generation != self._state.generation():
@@ -221,9 +259,12 @@ class Reads:
             result = local()
             return result if result.applied >= index else self._catch_up(local, index)
         except (StateUnreadable, TimeoutError) as error:
-            if isinstance(error, StateDamaged):
-                self._backend.suspect()
-            raise RequestRejected(str(error)) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> RequestRejected:
+        if isinstance(error, StateDamaged):
+            self._backend.suspect()
+        return RequestRejected(str(error))
 
     def read_one(self, key: bytes) -> Found:
         """One key after a barrier, with the applied index of the state it was read from.
@@ -245,16 +286,16 @@ class Reads:
         raise RequestRejected(f"the local state did not reach index {index} within {CATCH_UP_SECONDS} s")
 
     def _local(self, query: Query) -> Result:
-        may = self._authorizer(query.token)
+        may, as_of = self._granted(query.token)
         if query.kind is Kind.KEY:
             if may is not EVERYTHING and not may.may(READ, "key", query.key):
                 raise RequestRefused(FORBIDDEN, DENIED)
             row, index, applied = self._state.get(query.key)
-            return Result(index, applied, row)
+            return Result(index, applied, row, as_of=min(as_of, applied))
         if query.kind is Kind.SESSION:
             return self._sessions(query, may)
         listed: Result = self._threads.apply(self._list, (query, may))
-        return listed
+        return structs.replace(listed, as_of=min(as_of, listed.applied))
 
     def _transaction(self, operations: Sequence[TxnOperation]) -> Evaluated:
         return Evaluated(*self._state.transaction(operations))

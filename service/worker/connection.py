@@ -5,7 +5,7 @@ A connection is a greenlet. It reads and writes by its own watchers, and keeps n
 the client still sends is thrown away for a moment, so that it can read the answer before its own sending fails.
 
 An application may have a method ``fast(method, target, variables, body)``: it is asked first, with the headers as WSGI names them and the whole
-body, and gives status, final headers and body, or None where the request is to be handled as WSGI.
+body, and gives a :class:`~service.worker.response.Complete`, or None where the request is to be handled as WSGI.
 """
 
 import io
@@ -23,7 +23,7 @@ import gevent
 from service.worker import parser
 from service.worker.body import PIECE_BYTES, Body, BodyBroken, Decoder, decoder
 from service.worker.parser import Fields, Head, Refused
-from service.worker.response import CONTINUE, Complete, Date, Headers, Response, refusal
+from service.worker.response import CONTINUE, Complete, Date, Response, refusal
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Service:
     is_last: Callable[[], bool]
     finished: Callable[["Connection"], None] = lambda _: None
     date: Date = field(default_factory=Date)
-    fast: Callable[[str, str, Mapping[str, str], bytes], tuple[str, Headers, bytes] | None] | None = None
+    fast: Callable[[str, str, Mapping[str, str], bytes], Complete | None] | None = None
 
     def __post_init__(self) -> None:
         self.fast = getattr(self.application, "fast", None)
@@ -230,7 +230,7 @@ class Connection:
             if answer is None:
                 return None
             keeps = head.keeps and not service.is_last()
-            data = Complete(*answer).to_bytes(service.date, head.minor, keeps=keeps)
+            data = answer.to_bytes(service.date, head.minor, keeps=keeps)
         except Exception:
             log.exception("a request failed")
             return self._send_last(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))

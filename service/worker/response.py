@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from gunicorn import SERVER
 
@@ -36,14 +36,14 @@ class Date:
 
     def __init__(self) -> None:
         self._second = -1
-        self._lines = ""
+        self._lines = b""
 
-    def lines(self) -> str:
+    def lines(self) -> bytes:
         """``Server`` and ``Date``."""
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._lines = f"Server: {SERVER}\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+            self._lines = f"Server: {SERVER}\r\nDate: {formatdate(second, usegmt=True)}\r\n".encode()
         return self._lines
 
 
@@ -63,26 +63,34 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
             raise AnswerInvalid(f"the header {name!r}")  # not its value: it may be a secret
 
 
-class Complete(NamedTuple):
-    """An answer that is there as a whole; its headers are final, ``Content-Length`` among them.
+class Complete:
+    """An answer that is there as a whole. One that is sent again and again is put together once.
 
-    :ivar status: with its reason.
+    :param status: with its reason.
+    :param headers: final, ``Content-Length`` among them.
+    :ivar status: as it is sent.
+    :raises AnswerInvalid: a header could be read as something else.
     """
 
-    status: str
-    headers: Headers
-    body: bytes
+    __slots__ = ("_lines", "body", "status")
+
+    def __init__(self, status: str, headers: Headers, body: bytes) -> None:
+        self.body = body
+        self.status = status.encode("latin-1")
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+            raise AnswerInvalid("a header with a line end")
+        self._lines = lines.encode("latin-1")
+
+    @property
+    def bytes_kept(self) -> int:
+        """How much memory it takes, about."""
+        return len(self.body) + len(self._lines) + 300
 
     def to_bytes(self, date: Date, minor: int, *, keeps: bool) -> bytes:
-        """What is sent.
-
-        :raises AnswerInvalid: a header could be read as something else.
-        """
-        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
-        if lines.count("\n") != len(self.headers) or lines.count("\r") != len(self.headers):
-            raise AnswerInvalid("a header with a line end")
-        connection = "keep-alive" if keeps else "close"
-        return f"HTTP/1.{minor} {self.status}\r\n{date.lines()}Connection: {connection}\r\n{lines}\r\n".encode("latin-1") + self.body
+        """What is sent."""
+        connection = b"keep-alive" if keeps else b"close"
+        return b"HTTP/1.%d %b\r\n%bConnection: %b\r\n%b\r\n%b" % (minor, self.status, date.lines(), connection, self._lines, self.body)
 
 
 def refusal(status: HTTPStatus) -> bytes:

@@ -37,6 +37,7 @@ class Resolver:
     Whoever needs a decision as new as something acknowledged has a barrier before it; each call looks at the index of the ACL's last change.
 
     :param settings: whether the ACL is on, the default policy and the datacenter: these stay while the node runs.
+    :ivar as_of: how far the state was applied that the last decision comes from, at least; 0 when it also depends on the time.
     """
 
     def __init__(self, state: Reader, settings: Settings) -> None:
@@ -45,6 +46,7 @@ class Resolver:
         self._datacenter = settings.datacenter
         self._state = state
         self._version = (0, 0)
+        self.as_of = 0
         self._known: dict[str, tuple[Authorizer, int]] = {}
 
     def resolve(self, secret: str) -> Authorizer:
@@ -53,17 +55,19 @@ class Resolver:
         :raises RequestRefused: there is no such token, or it has expired.
         :raises StateUnreadable: when the state can't be opened or read.
         """
-        indexes, _ = self._state.tables(acl_rows.indexes)
+        indexes, looked_at = self._state.tables(acl_rows.indexes)
         self._forget_unless((self._state.generation(), indexes.get(acl_rows.TABLE, 0)))
         known = self._known.get(secret)
         if known is not None:
             authorizer, expires_ns = known
-            if not expires_ns or time.time_ns() < expires_ns:
-                return authorizer
-            raise RequestRefused(FORBIDDEN, NOT_FOUND)
-        return self._resolve(secret)
+            if expires_ns and time.time_ns() >= expires_ns:
+                raise RequestRefused(FORBIDDEN, NOT_FOUND)
+        else:
+            authorizer, expires_ns = self._resolve(secret)
+        self.as_of = 0 if expires_ns else looked_at
+        return authorizer
 
-    def _resolve(self, secret: str) -> Authorizer:
+    def _resolve(self, secret: str) -> tuple[Authorizer, int]:
         if secret in _ROOTS:
             raise RequestRefused(500, "Cannot resolve root ACL")
         found, _ = self._state.tables(partial(_find, secret_hash(secret or ANONYMOUS_SECRET)))
@@ -71,7 +75,7 @@ class Resolver:
         if token is None:
             if secret not in ("", ANONYMOUS_SECRET):
                 raise RequestRefused(FORBIDDEN, NOT_FOUND)
-            return Authorizer([], default_allows=self._default_allows)
+            return Authorizer([], default_allows=self._default_allows), 0
         if is_expired(token):
             raise RequestRefused(FORBIDDEN, NOT_FOUND)
         rules = [rule for policy in found.policies if self._holds_here(policy.datacenters) for rule in _rules_of(policy)]
@@ -83,7 +87,7 @@ class Resolver:
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
         self._known[secret] = authorizer, token.expires_ns
-        return authorizer
+        return authorizer, token.expires_ns
 
     def _forget_unless(self, version: tuple[int, int]) -> None:
         if version != self._version:

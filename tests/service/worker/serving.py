@@ -14,6 +14,7 @@ import gevent.socket
 from gunicorn.config import Config
 
 from service.worker.connection import Connection, Service
+from service.worker.response import Complete
 from service.worker.stock import StockWorker, relax_parser, write_error
 
 PATIENCE_SECONDS = 60.0
@@ -37,13 +38,13 @@ class Application:
         self.seen: list[Seen] = []
         self.environs: list[dict[str, Any]] = []
 
-    def fast(self, method: str, target: str, variables: Any, body: bytes) -> tuple[str, list[tuple[str, str]], bytes] | None:
+    def fast(self, method: str, target: str, variables: Any, body: bytes) -> Complete | None:
         """Everything whose path is no other function's."""
         if target.partition("?")[0] in _LATER or not target.startswith("/") or method == "CONNECT":
             return None
         self.seen.append(Seen(method, target, body))
         told = summary(method, target, variables, body)
-        return "200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(told)))], told
+        return Complete("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(told)))], told)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """WSGI."""

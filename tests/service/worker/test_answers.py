@@ -182,10 +182,10 @@ def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("service.worker.response.time.time", lambda: now[0])
     date = Date()
     first = date.lines()
-    assert first == "Server: gunicorn\r\nDate: Sun, 09 Sep 2001 01:46:40 GMT\r\n"
+    assert first == b"Server: gunicorn\r\nDate: Sun, 09 Sep 2001 01:46:40 GMT\r\n"
     assert date.lines() is first
     now[0] += 0.2
-    assert "01:46:41" in date.lines()
+    assert b"01:46:41" in date.lines()
     assert Complete("200 OK", [], b"").to_bytes(date, 0, keeps=False).startswith(b"HTTP/1.0 200 OK\r\nServer: gunicorn\r\nDate: Sun, ")
 
 
@@ -279,7 +279,7 @@ def test_a_client_that_goes_while_it_waits(ends: str) -> None:
         def fast(self, *_: Any) -> Any:
             waiting.append(gevent.getcurrent())
             gate.wait(PATIENCE_SECONDS)
-            return "200 OK", [("Content-Length", "2")], b"ok"
+            return Complete("200 OK", [("Content-Length", "2")], b"ok")
 
     watched = Watched(Waiting())
     watched.watch.start()

@@ -1,0 +1,78 @@
+"""Whole answers of one worker, ready to be sent, which stand as long as nobody needs to see anything newer.
+
+An answer that depends on nothing but the state, up to a certain entry of the log, is the right one for every later request that is the same and
+needs to see no further entry: that is what the lease, or a barrier, tells before an answer is taken from here. So nothing has to be thrown away when
+something is written; what is outdated is replaced when it is asked for again.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from service.api.consistency import Freshness
+from service.worker.response import Complete
+
+BYTES_MAX = 16 * 1024 * 1024
+"""Of all answers together."""
+ANSWER_BYTES_MAX = 1024 * 1024
+CLIENTS_MAX = 64
+"""Of so many kinds of clients it is known that they send the same header lines again."""
+
+
+class Standing:
+    """How long an answer stands; filled in by whoever makes it.
+
+    :param required: the index that the state must have reached to answer, where that is known already.
+    :ivar as_of: the index of the newest entry that the answer may rely on; 0 when it does not depend on the state alone.
+    :ivar freshness: what another request must do to learn which index it requires.
+    """
+
+    __slots__ = ("as_of", "freshness", "required")
+
+    def __init__(self, required: int | None) -> None:
+        self.required = required
+        self.as_of = 0
+        self.freshness = Freshness(fresh=True)
+
+
+class Kept(NamedTuple):
+    """One answer, and what it depends on besides the state.
+
+    :ivar variables: the headers of the request. The web server gives the same object for the same lines.
+    """
+
+    answer: Complete
+    status: int
+    variables: Mapping[str, str]
+    as_of: int
+    freshness: Freshness
+
+
+class KeptAnswers:
+    """Belongs to one thread, the worker's hub."""
+
+    def __init__(self) -> None:
+        self._by_target: dict[str, Kept] = {}
+        self._clients: dict[int, Mapping[str, str]] = {}
+        self._bytes = 0
+
+    def find(self, target: str, variables: Mapping[str, str]) -> Kept | None:
+        """What was answered to the same request before."""
+        kept = self._by_target.get(target)
+        return kept if kept is not None and kept.variables is variables else None
+
+    def keep(self, target: str, kept: Kept) -> None:
+        """Keep an answer, if it is not too long, and its client did not put something new into its header lines: it would do so again."""
+        if self._clients.get(id(kept.variables)) is not kept.variables:
+            if len(self._clients) >= CLIENTS_MAX:
+                self._clients.clear()
+            self._clients[id(kept.variables)] = kept.variables
+            return
+        size = kept.answer.bytes_kept + len(target)
+        if size > ANSWER_BYTES_MAX:
+            return
+        before = self._by_target.get(target)
+        self._bytes += size - (before.answer.bytes_kept + len(target) if before is not None else 0)
+        if self._bytes > BYTES_MAX:
+            self._by_target.clear()
+            self._bytes = size
+        self._by_target[target] = kept
