@@ -21,6 +21,7 @@ from raft.ports.storage import LogStore, SnapshotSink
 from raft.ports.transport import Transport
 from raft.runtime.admission import check_batch, check_change, check_deadline, check_quota, stamped
 from raft.runtime.applier import Applied, Applier
+from raft.runtime.backlog import Backlog
 from raft.runtime.disk import Disk
 from raft.runtime.forwarded import Forwarded
 from raft.runtime.lease import Lease, Pauses, Publish
@@ -69,6 +70,7 @@ class Driver:
         self.lease_reads = 0
         self.disk = Disk(log_store, self.loop, self._durable, fail)
         self.applier = Applier(snapshotter.machine, self.loop, self._applied, fail)
+        self._backlog = Backlog(self.loop, self.applier.apply)
         self._transport = transport
         self._snapshotter = snapshotter
         self._stamp = stamp
@@ -102,6 +104,7 @@ class Driver:
     def stop(self) -> None:
         """Stop the clock and settle everybody who waits. The threads are stopped by :meth:`join`."""
         self._stopped = True
+        self._backlog.flush()
         self._lease.publish(self.node.term, 0, self.node.state.log.commit)
         if self._tick_handle is not None:
             self._tick_handle.cancel()
@@ -386,13 +389,15 @@ class Driver:
         self._send(ready.messages)
         self._persist(ready)
         if ready.committed:
-            self.applier.apply(ready.committed)
+            self._backlog.add(ready.committed, at_once=self.node.role is Role.LEADER)
             self.schedule()  # there may be another page
         for appended in ready.appended:
             ours = appended.origin == self.node.node_id
             self.proposals.appended(appended, None if ours else self._forwarded.answering(appended.origin, appended.context, self._timeout))
         for state in ready.reads:
             self.reads.answered(state, self.node.state.log.applied)
+        if self.reads.waits_for_machine:
+            self._backlog.flush()
         for observation in ready.observations:
             self._on_observation(observation)
 
@@ -427,6 +432,7 @@ class Driver:
             self._held_back.append(ready)
         elif ready.snapshot is not None:
             self._held_back = deque()
+            self._backlog.flush()  # the machine takes the snapshot behind what came before it
             self._snapshotter.install(ready, self._installed)
         elif not ready.must_persist and self.disk.idle:
             self._send(ready.messages_after_persist)

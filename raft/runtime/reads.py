@@ -44,6 +44,11 @@ class Reads:
         return len(self._new) + len(self._held) + len(self._confirmed) + sum(len(reads) for _, reads in self._asked.values())
 
     @property
+    def waits_for_machine(self) -> bool:
+        """Whether a read was confirmed that the state machine has not reached."""
+        return bool(self._confirmed)
+
+    @property
     def has_new(self) -> bool:
         """Whether a round should be asked for."""
         return bool(self._new)

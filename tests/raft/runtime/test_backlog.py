@@ -1,0 +1,104 @@
+"""Committed entries wait a moment at a follower, and never where somebody waits for them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from raft import Entry
+from raft.runtime import backlog
+from raft.runtime.backlog import DELAY_SECONDS, ENTRIES_MAX, Backlog
+from raft.testing.cluster import entries
+from raft.testing.servers import BRISK, Servers, until
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+NEVER = 3_600.0
+
+
+def test_entries_gather(run: Run) -> None:
+    """They leave together after the delay, in order, and only once; nothing leaves when there is nothing."""
+
+    async def scenario() -> None:
+        left: list[tuple[Entry, ...]] = []
+        gathering = Backlog(asyncio.get_running_loop(), left.append)
+        first, second = entries(1, 1), entries(1, first=3)
+        gathering.add(first, at_once=False)
+        gathering.add(second, at_once=False)
+        assert left == []
+        await asyncio.sleep(4 * DELAY_SECONDS)
+        assert left == [(*first, *second)]
+        gathering.flush()
+        assert len(left) == 1
+
+    run(scenario())
+
+
+def test_somebody_waits(run: Run) -> None:
+    """Then all that have gathered go, the older ones first, and no timer is left."""
+
+    async def scenario() -> None:
+        left: list[tuple[Entry, ...]] = []
+        gathering = Backlog(asyncio.get_running_loop(), left.append)
+        gathering.add(entries(1), at_once=False)
+        gathering.add(entries(1, first=2), at_once=True)
+        assert [entry.index for entry in left[0]] == [1, 2]
+        await asyncio.sleep(2 * DELAY_SECONDS)
+        assert len(left) == 1
+
+    run(scenario())
+
+
+def test_many_do_not_wait(run: Run) -> None:
+    """More than a good batch only hold up what comes behind."""
+
+    async def scenario() -> None:
+        left: list[tuple[Entry, ...]] = []
+        gathering = Backlog(asyncio.get_running_loop(), left.append)
+        gathering.add(entries(*[1] * (ENTRIES_MAX - 1)), at_once=False)
+        assert left == []
+        gathering.add(entries(1, first=ENTRIES_MAX), at_once=False)
+        assert len(left[0]) == ENTRIES_MAX
+
+    run(scenario())
+
+
+def test_nobody_is_held_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a follower would wait for ever: writes are answered at the leader and through a follower, and reads at any node."""
+    monkeypatch.setattr(backlog, "DELAY_SECONDS", NEVER)
+
+    async def scenario() -> None:
+        async with Servers("abc") as servers:
+            leader = await servers.led()
+            for name in (leader, *(name for name in "abc" if name != leader)):
+                await asyncio.wait_for(servers[name].propose([name.encode()]), 20)
+            for name in "abc":
+                index = await asyncio.wait_for(servers[name].barrier(20), 25)
+                assert servers[name].status().applied_index >= index
+                assert len(servers.machines[name].commands) == 3
+
+    run(scenario())
+
+
+def test_a_snapshot_comes_behind_what_waits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was committed before it is applied before it: a machine that went back would stop the node."""
+    monkeypatch.setattr(backlog, "DELAY_SECONDS", NEVER)
+
+    async def scenario() -> None:
+        async with Servers("abc", config=replace(BRISK, snapshot_threshold_entries=20, trailing_entries=3), keeps=True) as servers:
+            leader = await servers.led()
+            late = next(name for name in "abc" if name != leader)
+            await servers[leader].propose([b"first"])
+            await until(lambda: servers[late].status().commit_index == servers[leader].status().commit_index, "the follower knows that it is committed")
+            for other in set("abc") - {late}:
+                servers.network.cut(late, other)
+            for number in range(60):
+                await servers[leader].propose([b"%d" % number])
+            await until(lambda: servers[leader].status().first_index > 30, "the leader cuts its log")
+            servers.network.heal()
+            await until(lambda: bool(servers.machines[late].restored), "a snapshot is installed")
+            await asyncio.wait_for(servers[late].barrier(20), 25)
+            assert servers.machines[late].commands == servers.machines[leader].commands
+
+    run(scenario())
