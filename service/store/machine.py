@@ -77,7 +77,7 @@ class KvMachine(StateMachine):
             return []
         self._check_order(entries)
         decoded = [None if data is None else decode(data) for _, _, data in entries]
-        transaction = Transaction(self._connection, self._term)
+        transaction = Transaction(self._connection, self._term, entries[-1][:2])
         try:
             results = _carry_out(transaction, entries, decoded)
             last_index, last_term, _ = entries[-1]

@@ -87,6 +87,21 @@ def compared_rows(keys: int) -> str:
     )
 
 
+@cache
+def rows_without_values(keys: int) -> str:
+    """One row, one text: each key that exists, as a JSON array of its position, flags, LockIndex, session, CreateIndex and ModifyIndex, in an array.
+
+    A session needs no escapes.
+    """
+    wanted = ", ".join(f"({position}, ?)" for position in range(keys))
+    fields = ("position", "flags", "lock_index", "coalesce('\"' || session || '\"', 'null')", "create_index", "modify_index")
+    row = " || ',' || ".join(fields)
+    return (
+        f"WITH wanted (position, key) AS (VALUES {wanted}) "  # noqa: S608  # numbers of ours and placeholders
+        f"SELECT '[' || group_concat('[' || {row} || ']') || ']' FROM wanted CROSS JOIN kv ON kv.key = wanted.key"
+    )
+
+
 POINT_READ = _text(
     select(
         meta.c.applied_index,

@@ -13,6 +13,9 @@ Each statement hands the interpreter lock to the agent's event loop and has to w
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
+import msgspec
+
+from service.domain.commands import TxnOperation
 from service.domain.entries import Row, Session
 from service.domain.keys import upper_bound
 from service.store import session_rows, statements
@@ -25,17 +28,21 @@ ROWS_MAX = 128
 _LOOKUPS_MAX = 400
 """Keys of one lookup: SQLite allows 500 rows of VALUES."""
 
+_columns = msgspec.json.Decoder(list[tuple[int, int, int, str | None, int, int]]).decode
+"""Of :func:`service.store.statements.rows_without_values`."""
+
 
 class Transaction:
     """A batch under way; fulfils :class:`service.store.apply.txn.View`.
 
     :param connection: the writer's, outside a transaction.
     :param term: the term of the last applied entry, as the file holds it.
+    :param last: index and term of the last entry of the batch.
     :ivar unmoved: for each put that did not give its key its own index: the key's ModifyIndex after it, or 0 when a later put hides that. Complete
         once everything was committed.
     """
 
-    def __init__(self, connection: Connection, term: int) -> None:
+    def __init__(self, connection: Connection, term: int, last: tuple[int, int]) -> None:
         self.keys: list[bytes] = []
         self.prefixes: list[bytes] = []
         self.tables: list[str] = []
@@ -44,6 +51,7 @@ class Transaction:
         self.replaced = False
         self._connection = connection
         self._term = term
+        self._last = last
         self._begun = False
         self._known: dict[bytes, int] = {}
         self._waiting: list[bytes] = []
@@ -123,6 +131,25 @@ class Transaction:
         self._waiting.append(key)
         self._indexes.append(index)
         self._parameters += (key, to_signed(flags), 0, None, index, index, value)
+
+    def set_all(self, index: int, operations: Sequence[TxnOperation]) -> list[Row]:
+        """Set keys that differ; see :class:`service.store.apply.txn.View`. What became of them is asked for afterwards, all at once."""
+        self._flush_inside()
+        for operation in operations:
+            self.put(index, operation.key, operation.value, operation.flags)
+        if (index, self._term) == self._last:
+            self._flush()  # the end of the batch: it need not wait for anything to become visible with it
+        else:
+            self._flush_inside()
+        rows: list[Row] = []
+        for start in range(0, len(operations), _LOOKUPS_MAX):
+            keys = [operation.key for operation in operations[start : start + _LOOKUPS_MAX]]
+            text = self._connection.execute(statements.rows_without_values(len(keys)), keys).fetchone()[0]
+            rows += [
+                Row(keys[position], b"", to_unsigned(flags), lock_index, session, created, modified)
+                for position, flags, lock_index, session, created, modified in sorted(_columns(text))
+            ]
+        return rows
 
     def delete(self, index: int, stamp_ms: int, key: bytes) -> None:
         """Delete one key and bury it, if it exists."""

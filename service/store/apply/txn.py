@@ -48,6 +48,13 @@ class View(kv.View, Protocol):
         """Set every column of a key at ``index``."""
         ...
 
+    def set_all(self, index: int, operations: Sequence[TxnOperation]) -> list[Row]:
+        """Set keys that differ from each other at ``index``; see :meth:`service.store.apply.kv.View.put`.
+
+        :returns: each of them as it is then, without its value.
+        """
+        ...
+
 
 class Found:
     """The state that some operations need; fulfils :class:`service.domain.txn.Base`."""
@@ -95,6 +102,8 @@ class Found:
 
 def carry_out(view: View, index: int, stamp_ms: int, command: Txn) -> TxnResult:
     """Carry out all operations at one index, or none."""
+    if _only_sets(command.operations):
+        return TxnResult(index, [], view.set_all(index, command.operations))
     outcome = evaluate(Found(view, command.operations), index, command.operations)
     for effect in outcome.effects:
         match effect:
@@ -107,6 +116,12 @@ def carry_out(view: View, index: int, stamp_ms: int, command: Txn) -> TxnResult:
             case DeleteTree(prefix):
                 view.delete_prefix(index, stamp_ms, prefix)
     return TxnResult(index, outcome.failures, outcome.rows)
+
+
+def _only_sets(operations: Sequence[TxnOperation]) -> bool:
+    """Whether a transaction only loads keys, as most long ones do. Nothing of it can fail, and nothing depends on what is there."""
+    keys = {operation.key for operation in operations if operation.verb == "set" and operation.key}
+    return len(keys) == len(operations)
 
 
 def _wanted(operations: Sequence[TxnOperation]) -> dict[bytes, bytes | None]:

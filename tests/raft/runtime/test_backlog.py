@@ -90,7 +90,9 @@ def test_a_snapshot_comes_behind_what_waits(run: Run, monkeypatch: pytest.Monkey
             leader = await servers.led()
             late = next(name for name in "abc" if name != leader)
             await servers[leader].propose([b"first"])
-            await until(lambda: servers[late].status().commit_index == servers[leader].status().commit_index, "the follower knows that it is committed")
+            await until(
+                lambda: servers[late].status().commit_index == servers[leader].status().commit_index, "the follower knows that it is committed"
+            )
             for other in set("abc") - {late}:
                 servers.network.cut(late, other)
             for number in range(60):
