@@ -1,6 +1,7 @@
 """Servers for tests: one end of a pair of sockets is served, the other one is the client."""
 
 import contextlib
+import copy
 import hashlib
 import logging
 import re
@@ -19,7 +20,7 @@ from service.worker.stock import StockWorker, relax_parser, write_error
 
 PATIENCE_SECONDS = 60.0
 ENVIRON = {"SERVER_NAME": "", "SERVER_PORT": "", "REMOTE_ADDR": "", "REMOTE_PORT": "0"}
-_DATE = re.compile(rb"\r\nDate: [^\r]*")
+DATE = re.compile(rb"\r\nDate: [^\r]*")
 _LATER = frozenset(("/stream", "/lazy", "/part", "/none", "/known"))
 
 
@@ -32,10 +33,14 @@ class Seen(NamedTuple):
 
 
 class Application:
-    """Notes what it is asked, and answers with it; how, the path tells. It can answer at once, too."""
+    """Notes what it is asked, and answers with it; how, the path tells. It can answer at once, too.
+
+    :ivar connections: what each request says of its connection.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.connections: list[str] = []
         self.environs: list[dict[str, Any]] = []
 
     def fast(self, method: str, target: str, variables: Any, body: bytes) -> Complete | None:
@@ -43,6 +48,7 @@ class Application:
         if target.partition("?")[0] in _LATER or not target.startswith("/") or method == "CONNECT":
             return None
         self.seen.append(Seen(method, target, body))
+        self.connections.append(variables.get("HTTP_CONNECTION", ""))
         told = summary(method, target, variables, body)
         return Complete("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(told)))], told)
 
@@ -51,6 +57,7 @@ class Application:
         self.environs.append(environ)
         path, method, target = environ["PATH_INFO"], environ["REQUEST_METHOD"], environ["RAW_URI"]
         self.seen.append(Seen(method, target, None))
+        self.connections.append(environ.get("HTTP_CONNECTION", ""))
         body = b"" if path == "/lazy" else environ["wsgi.input"].read(3 if path == "/part" else None)
         self.seen[-1] = Seen(method, target, body)
         variables = {name: value for name, value in environ.items() if name.startswith("HTTP_") or name in {"CONTENT_LENGTH", "CONTENT_TYPE"}}
@@ -90,22 +97,35 @@ class Stock:
     """gunicorn's worker, as this project sets it up."""
 
     def __init__(self, application: Any) -> None:
-        cfg = _stock_settings()
-        self._worker = StockWorker(0, 0, [], None, 30, cfg, cfg.logger_class(cfg))
-        self._worker.tmp.close()
+        self._worker = copy.copy(_stock_worker())
         self._worker.wsgi = application
-        for name in ("gunicorn.error", "gunicorn.http.wsgi"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def serve(self, sock: Any) -> None:
         """Serve one connection."""
+        with self.handling() as worker:
+            worker.handle(NAMELESS, sock, ("", 0))
+
+    @contextlib.contextmanager
+    def handling(self) -> Iterator[StockWorker]:
+        """The worker, while gunicorn refuses requests as in this project."""
         import gunicorn.util  # noqa: PLC0415 - only here is it another's business how gunicorn answers
 
         plain, gunicorn.util.write_error = gunicorn.util.write_error, write_error
         try:
-            self._worker.handle(_Nameless(), sock, ("", 0))
+            yield self._worker
         finally:
             gunicorn.util.write_error = plain
+
+
+@lru_cache
+def _stock_worker() -> StockWorker:
+    """The one that all others are twins of: each begins with a temporary file, which takes milliseconds beside others who sync the disk."""
+    cfg = _stock_settings()
+    worker = StockWorker(0, 0, [], None, 30, cfg, cfg.logger_class(cfg))
+    worker.tmp.close()
+    for name in ("gunicorn.error", "gunicorn.http.wsgi"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return worker
 
 
 @lru_cache
@@ -126,10 +146,15 @@ def _stock_settings() -> Config:
     return cfg
 
 
-class _Nameless:
+class Nameless:
+    """A listener, as far as gunicorn asks for it."""
+
     def getsockname(self) -> tuple[str, str]:
         """As the environment of the other server has it."""
         return "", ""
+
+
+NAMELESS = Nameless()
 
 
 @contextlib.contextmanager
@@ -168,4 +193,4 @@ def exchange(server: Own | Stock, pieces: Sequence[bytes], *, pause: bool = True
                     gevent.sleep(0)
             client.shutdown(socket.SHUT_WR)
         answered: bytes = reader.get(timeout=PATIENCE_SECONDS)
-    return _DATE.sub(b"", answered)
+    return DATE.sub(b"", answered)
