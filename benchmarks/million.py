@@ -147,6 +147,7 @@ def measure(cluster: Cluster, options: argparse.Namespace) -> dict[str, float]:
     found |= holdings(cluster, "loaded")
     print("  listing", flush=True)
     found |= listings(cluster.leader(), options.keys)
+    found["leader, PSS of all, after listing, MiB"] = sum(memory(cluster.leader()).values())
     print("  restarting a follower", flush=True)
     return found | restart(cluster.followers()[0], workload.key(options.keys // 2).decode(), options.restarts)
 
