@@ -13,6 +13,7 @@ line that makes it again: a case depends on its seed alone.
 # ruff: noqa: T201  (the output on the terminal is what this program is for)
 
 import argparse
+import faulthandler
 import logging
 import multiprocessing
 import random
@@ -34,6 +35,8 @@ from tests.service.worker.serving import Application, Own, Seen, Stock, exchange
 from tests.service.worker.wire import Wire, exchange_at_once
 
 PROGRESS_SECONDS = 15.0
+HANG_SECONDS = 120.0
+"""A case that takes longer ends the program, with where it was; the last line of progress tells the seed from which to look for it."""
 NAMED = {
     "no Host": "HTTP/1.1 without Host",
     "an expectation that is not known": "Expect twice",
@@ -223,8 +226,11 @@ class Done(NamedTuple):
 
 def run(first: int, step: int, requests: int, *, speaks: bool = True) -> Done:
     """Check cases and notice what the server logs; see :func:`run_noting`."""
-    with Noted() as noted:
-        return run_noting(noted, first, step, requests, speaks=speaks)
+    try:
+        with Noted() as noted:
+            return run_noting(noted, first, step, requests, speaks=speaks)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def run_noting(noted: Noted, first: int, step: int, requests: int, *, speaks: bool) -> Done:
@@ -232,12 +238,16 @@ def run_noting(noted: Noted, first: int, step: int, requests: int, *, speaks: bo
 
     :param first: the seed of the first case.
     :param step: from one seed to the next.
-    :param speaks: tell now and then how far it is.
+    :param speaks: tell now and then how far it is, and end the program when it hangs.
     """
     differences, looks = Counter[str](), list[Look]()
     sent = cases = malformed = by_sockets = cut = hindered = 0
-    wrong, seed, speak_at = "", first, time.monotonic() + PROGRESS_SECONDS
+    wrong, seed, speak_at = "", first, time.monotonic()
     while sent < requests and not wrong:
+        if speaks and time.monotonic() >= speak_at:
+            speak_at += PROGRESS_SECONDS
+            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+            print(f"{sent} of {requests} requests; seed {seed}, every {step}", flush=True)
         case = make_case(seed)
         try:
             if difference := check(case, noted):
@@ -251,9 +261,6 @@ def run_noting(noted: Noted, first: int, step: int, requests: int, *, speaks: bo
         hindered += case.breaks or bool(case.takes)
         if sent >= requests * (len(looks) + 1) / LOOKS:
             looks.append(look(sent))
-        if speaks and time.monotonic() > speak_at:
-            speak_at += PROGRESS_SECONDS
-            print(f"{sent} of {requests} requests", flush=True)
     wrong = wrong or grown(looks)
     return Done(sent, cases, malformed, by_sockets, cut, hindered, looks, differences, wrong)
 
@@ -271,7 +278,7 @@ def main() -> int:
         parts = [run(given.seed, 1, share)]
     else:
         with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-            asked = [pool.submit(run, given.seed + job, given.jobs, share, speaks=not job) for job in range(given.jobs)]
+            asked = [pool.submit(run, given.seed + job, given.jobs, share) for job in range(given.jobs)]
             parts = [each.result() for each in asked]
     report(parts, given.seed, time.monotonic() - began)
     return 1 if any(part.wrong for part in parts) else 0
