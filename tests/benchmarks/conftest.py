@@ -1,0 +1,7 @@
+"""Where the tests of the benchmarks find them, and each other."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
