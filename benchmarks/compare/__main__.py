@@ -1,0 +1,165 @@
+"""kvorum beside Consul, etcd and PySyncObj, all freshly started here: a table each, and plots.
+
+    python -m benchmarks.compare                     everything, within a quarter of an hour
+    python -m benchmarks.compare --quick             a minute: a few rows beside Consul, nothing to quote
+    python -m benchmarks.compare --only put64,get64 --peers etcd --parts table --rounds 5
+
+Writes compare.md, compare.json and the plots into --out. Programs: CONSUL_BIN (or PATH, or make consul), ETCD_BIN (or PATH), PYSYNCOBJ_PATH (or
+.pysyncobj); what is not there is left out, which is said. Ends with 1 when a row counts for nothing.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare import machine, portrait, report, side_by_side
+from benchmarks.compare.asker import Asker
+from benchmarks.compare.portrait import KINDS, Sitting
+from benchmarks.compare.side_by_side import Row
+from benchmarks.compare.systems import PEERS, present, started
+from benchmarks.compare.workloads import WORKLOADS, Workload
+
+CONNECTIONS = (1, 4, 16, 64, 256, 1024)
+QUICK_WORKLOADS = ("put1", "put64", "fput64", "get64")
+QUICK_CONNECTIONS = (1, 16, 256)
+RATES = {"put": 1000.0, "get": 2000.0}
+
+
+class Run:
+    """One run with its settings, and all that it has found so far.
+
+    :ivar versions: by name, of all systems that were started.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._began = time.monotonic()
+        self.rows: dict[str, list[Row]] = {}
+        self.portraits: dict[str, dict[str, Any]] = {}
+        self.versions: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def tell(self, line: str) -> None:
+        """Print a line with the time since the start."""
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        print(f"[{minutes:2}:{seconds:02}] {line}", flush=True)
+
+    def carry_out(self, folder: Path) -> None:
+        """All parts; files are written after each, so that a run that is broken off leaves what it had.
+
+        :param folder: for the data of all systems.
+        """
+        options = self._options
+        peers, missing = present(options.peers)
+        self.notes += missing
+        for line in missing:
+            self.tell(line)
+        facts = {"machine": machine.described(folder), "begun": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "settings": vars(options)}
+        with Asker() as asker:
+            for name in peers if "table" in options.parts else []:
+                self._table(asker, name, folder)
+                self._write(facts)
+            for name in ["kvorum", *peers] if "plots" in options.parts else []:
+                self._portrait(asker, name, folder)
+                self._write(facts)
+
+    def _table(self, asker: Asker, peer: str, folder: Path) -> None:
+        workloads: list[Workload] = [WORKLOADS[name] for name in self._options.only]
+        options = self._options
+        with tempfile.TemporaryDirectory(dir=folder) as data, started("kvorum", Path(data)) as ours, started(peer, Path(data)) as theirs:
+            for system in (ours, theirs):
+                self._know(system.name, system.version, system.note)
+            self.tell(f"kvorum {ours.version} beside {theirs.name} {theirs.version}: {options.rounds} pairs of {options.seconds:g} s a row")
+            pair = ours, theirs
+            self.rows[theirs.name] = side_by_side.compare(asker, pair, workloads, rounds=options.rounds, seconds=options.seconds, tell=self.tell)
+
+    def _portrait(self, asker: Asker, name: str, folder: Path) -> None:
+        options = self._options
+        sitting = Sitting(options.connections, options.seconds, RATES, options.open_seconds, options.after_seconds)
+        with tempfile.TemporaryDirectory(dir=folder) as data, started(name, Path(data)) as system:
+            self._know(system.name, system.version, system.note)
+            asker.fill(system)
+            kinds = [kind for kind in KINDS if f"{kind}64" in system.offers]
+            found = self.portraits[system.name] = {"throughput": {}, "distribution": {}}
+            for kind in kinds:
+                curve = found["throughput"][kind] = portrait.throughput(asker, system, kind, sitting)
+                self.tell(f"{system.name}: {kind}, by connections: " + ", ".join(f"{one['connections']}: {one['rate']:,.0f}/s" for one in curve))
+            for kind in kinds:
+                one = found["distribution"][kind] = portrait.distribution(asker, system, kind, sitting)
+                times = ", ".join(f"{share} {ms:.1f}" for share, ms in one["ms"].items())
+                self.tell(f"{system.name}: {kind}, {RATES[kind]:,.0f} arrive each second; ms: {times}")
+            lost = found["outage"] = portrait.outage(asker, system, sitting)
+            self.tell(f"{system.name}: leader killed, the next write was acknowledged after {lost['first_after_kill_ms']:,.0f} ms")
+
+    def _know(self, name: str, version: str, note: str) -> None:
+        self.versions[name] = version
+        if note and note not in self.notes:
+            self.notes.append(note)
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        minutes = (time.monotonic() - self._began) / 60
+        all_facts = {**facts, "minutes": minutes, "versions": self.versions, "notes": [*NOTES, *self.notes]}
+        report.write(Path(self._options.out), all_facts, self.rows, self.portraits)
+
+
+NOTES = (
+    "Three nodes each on this one machine, which also runs what asks: one Python process, whose part of a processor is in the raw figures.",
+    "In a table both clusters run, freshly started, and are asked in turn; a ratio is that of a pair of runs. Rates are medians, a second.",
+    "For the plots the systems run one after the other, each alone.",
+    "A row with a request that was not answered 2xx is void.",
+)
+
+
+def parsed() -> argparse.Namespace:
+    """What the command line asks for."""
+    arguments = argparse.ArgumentParser(prog="benchmarks.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--quick", action="store_true")
+    arguments.add_argument("--peers", type=_names(PEERS), default=None, help="some of " + ",".join(PEERS))
+    arguments.add_argument("--only", type=_names(WORKLOADS), default=None, help="rows of the table: some of " + ",".join(WORKLOADS))
+    arguments.add_argument("--parts", type=_names(("table", "plots")), default=["table", "plots"], help="table,plots")
+    arguments.add_argument("--rounds", type=int, default=None, help="pairs of runs a row (3)")
+    arguments.add_argument("--seconds", type=float, default=None, help="a run of a closed loop (2)")
+    arguments.add_argument("--open-seconds", type=float, default=None, help="a run of an open loop (10)")
+    arguments.add_argument("--out", default="docs/performance", help="the folder for what is written (docs/performance)")
+    options = arguments.parse_args()
+    quick = options.quick
+    options.after_seconds = 3.5 if quick else 6.0
+    options.connections = QUICK_CONNECTIONS if quick else CONNECTIONS
+    usual = {
+        "peers": ["consul"] if quick else list(PEERS),
+        "only": list(QUICK_WORKLOADS if quick else WORKLOADS),
+        "rounds": 1 if quick else 3,
+        "seconds": 1.0 if quick else 2.0,
+        "open_seconds": 2.0 if quick else 10.0,
+    }
+    for name, value in usual.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
+
+
+def _names(allowed: Any) -> Any:
+    def names(given: str) -> list[str]:
+        found = [name for name in given.split(",") if name]
+        if unknown := [name for name in found if name not in allowed]:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(allowed)}")
+        return found
+
+    return names
+
+
+def main() -> int:
+    """Run it."""
+    options = parsed()
+    run = Run(options)
+    with tempfile.TemporaryDirectory(prefix="kvorum-compare-") as folder:
+        run.carry_out(Path(folder))
+    run.tell(f"written to {options.out}")
+    return 1 if any(row.void for rows in run.rows.values() for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,351 @@
+"""What is compared, as three fresh processes each (kvorum: three nodes) on free ports of 127.0.0.1, with data below a folder that is given.
+
+Each with the settings it has by default, but: Consul gets ``raft_multiplier = 1``, which its makers recommend for production, and a limit of
+connections that the tests fit into; all are told to log errors only, kvorum logs as always. A program that is not there is named, and left out.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from benchmarks.compare.load import Address
+from benchmarks.compare.workloads import WORKLOADS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "processes"))
+
+from cluster import Cluster, Node, free_ports, wait_until
+from consul_server import find_consul
+
+TOP = Path(__file__).resolve().parents[2]
+COUNT = 3
+ASK_SECONDS = 5.0
+STEADY_SECONDS = 1.0
+
+
+class Missing(Exception):
+    """A system whose program is not on this machine; the text says how it is found."""
+
+
+class System(ABC):
+    """A running cluster.
+
+    :ivar name: as tables have it.
+    :ivar version: as it says itself.
+    :ivar note: what a reader must know to read the figures.
+    :ivar offers: the workloads in which it promises what kvorum promises.
+    """
+
+    name = ""
+    dialect = "consul"
+    note = ""
+    offers = frozenset(WORKLOADS)
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.version = ""
+        self.addresses: list[Address] = []
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, and return when it takes writes."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End every process of it."""
+
+    @abstractmethod
+    def leader_number(self) -> int:
+        """Which address is the leader's, as the cluster itself says; raises when it doesn't say so."""
+
+    @abstractmethod
+    def kill(self, number: int) -> None:
+        """SIGKILL to one node."""
+
+    def leader(self) -> int:
+        """Which address is the leader's, as soon as there is one."""
+        found: list[int] = wait_until(lambda: [self.leader_number()], f"{self.name} has a leader")
+        return found[0]
+
+    def roles(self) -> tuple[Address, Address]:
+        """The addresses of the leader and of one follower."""
+        number = self.leader()
+        return self.addresses[number], self.addresses[(number + 1) % len(self.addresses)]
+
+
+class Kvorum(System):
+    """kvorum, from this checkout."""
+
+    name = "kvorum"
+
+    def start(self) -> None:
+        """Start it."""
+        self._cluster = Cluster(self.directory, COUNT)
+        self._cluster.start_all()
+        self.addresses = [_address(node.url) for node in self._cluster.nodes]
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=TOP, capture_output=True, text=True, check=False).stdout.strip()
+        self.version = commit or "without git"
+
+    def stop(self) -> None:
+        """End it."""
+        self._cluster.stop_all()
+
+    def leader_number(self) -> int:
+        """Whom the nodes name."""
+        return self._cluster.nodes.index(self._cluster.leader())
+
+    def kill(self, number: int) -> None:
+        """End all processes of a node."""
+        node: Node = self._cluster.nodes[number]
+        node.kill()
+
+
+class Peer(System):
+    """Another program: three processes that are started by command lines, each with a log of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.program = self.find()
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    @classmethod
+    @abstractmethod
+    def find(cls) -> str:
+        """The program; raises :class:`Missing`."""
+
+    @abstractmethod
+    def command_lines(self) -> list[list[str]]:
+        """How the processes are started; sets ``addresses``."""
+
+    @abstractmethod
+    def ask_version(self) -> str:
+        """Of a cluster that runs."""
+
+    def environ(self) -> dict[str, str]:
+        """The variables it gets."""
+        return dict(os.environ)
+
+    def start(self) -> None:
+        """Start all processes and wait for a steady leader."""
+        for number, line in enumerate(self.command_lines()):
+            with (self.directory / f"{number}.log").open("wb") as log:
+                self._processes.append(subprocess.Popen(line, stdout=log, stderr=log, env=self.environ()))
+        first = self.leader()
+        time.sleep(STEADY_SECONDS)
+        while (second := self.leader()) != first:
+            first = second
+            time.sleep(STEADY_SECONDS)
+        self.version = self.ask_version()
+
+    def stop(self) -> None:
+        """Kill what still runs: its data are not needed any more."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+
+    def kill(self, number: int) -> None:
+        """End one process."""
+        self._processes[number].send_signal(signal.SIGKILL)
+        self._processes[number].wait()
+
+    def ask(self, number: int, path: str, body: bytes | None = None) -> Any:
+        """What JSON a node answers; raises while it doesn't."""
+        host, port = self.addresses[number]
+        answer = requests.request("GET" if body is None else "POST", f"http://{host}:{port}{path}", data=body, timeout=ASK_SECONDS)
+        answer.raise_for_status()
+        return answer.json()
+
+    def ask_any(self, path: str) -> Any:
+        """What the first node says that answers."""
+        for number in range(len(self.addresses)):
+            with suppress(requests.RequestException):
+                return self.ask(number, path)
+        raise requests.ConnectionError(f"no node of {self.name} answers {path}")
+
+
+class Consul(Peer):
+    """Consul servers, which is what kvorum can stand in for."""
+
+    name = "Consul"
+
+    @classmethod
+    def find(cls) -> str:
+        """CONSUL_BIN, PATH, or what ``make consul`` fetched."""
+        if found := find_consul():
+            return found
+        raise Missing("no Consul: set CONSUL_BIN, or run make consul")
+
+    def command_lines(self) -> list[list[str]]:
+        """Servers that find each other through the first one's gossip port."""
+        ports = free_ports(3 * COUNT)
+        http, server, serf = ports[:COUNT], ports[COUNT : 2 * COUNT], ports[2 * COUNT :]
+        self.addresses = [("127.0.0.1", port) for port in http]
+        common = ["-server", f"-bootstrap-expect={COUNT}", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err", "-retry-interval=1s"]
+        rest = "performance { raft_multiplier = 1 } limits { http_max_conns_per_client = 8000 }"
+        lines = []
+        for number in range(COUNT):
+            own = f"ports {{ dns = -1 grpc = -1 serf_wan = -1 http = {http[number]} server = {server[number]} serf_lan = {serf[number]} }}"
+            names = [f"-node=peer{number}", f"-data-dir={self.directory}/{number}", f"-retry-join=127.0.0.1:{serf[0]}"]
+            lines.append([self.program, "agent", *common, *names, "-hcl", own, "-hcl", rest])
+        return lines
+
+    def environ(self) -> dict[str, str]:
+        """Nothing that would configure it."""
+        return {key: value for key, value in os.environ.items() if not key.startswith("CONSUL_")}
+
+    def ask_version(self) -> str:
+        """Of the first node."""
+        return str(self.ask(0, "/v1/agent/self")["Config"]["Version"])
+
+    def leader_number(self) -> int:
+        """Which node is called leader; its name ends with its number."""
+        servers = self.ask_any("/v1/operator/raft/configuration")["Servers"]
+        if len(servers) < COUNT:
+            raise requests.RequestException("not all have joined")
+        name = next((server["Node"] for server in servers if server["Leader"]), "")
+        if not name:
+            raise requests.RequestException("no leader")
+        return int(name.removeprefix("peer"))
+
+
+class Etcd(Peer):
+    """etcd, asked through its JSON gateway."""
+
+    name = "etcd"
+    dialect = "etcd"
+    note = (
+        "etcd is asked through its JSON gateway, the only way to it over HTTP/1.1; its own clients speak gRPC, which costs it less. "
+        "Its reads are agreed by a quorum unless stale ones are asked for, so get and getc are the same to it."
+    )
+
+    @classmethod
+    def find(cls) -> str:
+        """ETCD_BIN or PATH."""
+        if found := shutil.which(os.environ.get("ETCD_BIN") or "etcd"):
+            return found
+        raise Missing("no etcd: set ETCD_BIN, or put it on PATH")
+
+    def command_lines(self) -> list[list[str]]:
+        """A static cluster."""
+        ports = free_ports(2 * COUNT)
+        self.addresses = [("127.0.0.1", port) for port in ports[:COUNT]]
+        clients, peers = ([f"http://127.0.0.1:{port}" for port in some] for some in (ports[:COUNT], ports[COUNT:]))
+        cluster = ",".join(f"peer{number}={url}" for number, url in enumerate(peers))
+        lines = []
+        for number in range(COUNT):
+            own = ["--name", f"peer{number}", "--data-dir", f"{self.directory}/{number}", "--initial-cluster", cluster, "--log-level", "error"]
+            client = ["--listen-client-urls", clients[number], "--advertise-client-urls", clients[number]]
+            lines.append([self.program, *own, *client, "--listen-peer-urls", peers[number], "--initial-advertise-peer-urls", peers[number]])
+        return lines
+
+    def environ(self) -> dict[str, str]:
+        """Nothing that would configure it."""
+        return {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
+
+    def ask_version(self) -> str:
+        """Of the first node."""
+        return str(self.ask(0, "/version")["etcdserver"])
+
+    def leader_number(self) -> int:
+        """Which node says that it leads."""
+        for number in range(COUNT):
+            with suppress(requests.RequestException):
+                status = self.ask(number, "/v3/maintenance/status", b"{}")
+                if status.get("leader", "0") == status["header"]["member_id"]:
+                    return number
+        raise requests.RequestException("no leader")
+
+
+class PySyncObj(Peer):
+    """PySyncObj behind a small HTTP front of ours."""
+
+    name = "PySyncObj"
+    note = (
+        "PySyncObj is a library: each node is a Python process with its replicated dictionary behind a small HTTP front of ours "
+        "(benchmarks/compare/pysyncobj_node.py). It does not sync its journal to the disk before it acknowledges a write, and keeps no votes. "
+        "It reads only what the asked node has, so its reads are compared with stale ones alone; they come out of a dictionary as raw bytes."
+    )
+    offers = frozenset({"put1", "put64", "put256", "fput64", "stale64"})
+
+    @classmethod
+    def find(cls) -> str:
+        """The folder PYSYNCOBJ_PATH or .pysyncobj, which pip has installed it into."""
+        folder = Path(os.environ.get("PYSYNCOBJ_PATH") or TOP / ".pysyncobj").resolve()
+        if (folder / "pysyncobj").is_dir():
+            return str(folder)
+        raise Missing("no PySyncObj: .venv/bin/pip install --target .pysyncobj pysyncobj, or set PYSYNCOBJ_PATH")
+
+    def command_lines(self) -> list[list[str]]:
+        """Our front, on this Python."""
+        ports = free_ports(2 * COUNT)
+        self.addresses = [("127.0.0.1", port) for port in ports[:COUNT]]
+        self._rafts = [f"127.0.0.1:{port}" for port in ports[COUNT:]]
+        front = str(Path(__file__).with_name("pysyncobj_node.py"))
+        return [
+            [sys.executable, front, str(port), own, f"{self.directory}/{port}.journal", *(other for other in self._rafts if other != own)]
+            for (_, port), own in zip(self.addresses, self._rafts, strict=True)
+        ]
+
+    def environ(self) -> dict[str, str]:
+        """Where the library is."""
+        return {**os.environ, "PYTHONPATH": self.program}
+
+    def ask_version(self) -> str:
+        """Of the first node."""
+        return str(self.ask(0, "/status")["version"])
+
+    def leader_number(self) -> int:
+        """Whom the first node that answers names, if it is ready."""
+        status = self.ask_any("/status")
+        if not status["ready"] or status["leader"] not in self._rafts:
+            raise requests.RequestException("no leader")
+        return self._rafts.index(status["leader"])
+
+
+PEERS = MappingProxyType({"consul": Consul, "etcd": Etcd, "pysyncobj": PySyncObj})
+SYSTEMS: MappingProxyType[str, type[System]] = MappingProxyType({"kvorum": Kvorum, **PEERS})
+
+
+def present(names: list[str]) -> tuple[list[str], list[str]]:
+    """Which of these systems can be started.
+
+    :returns: their names, and for each of the others a line that says what is missing.
+    """
+    found, missing = [], []
+    for name in names:
+        try:
+            if name in PEERS:
+                PEERS[name].find()
+            found.append(name)
+        except Missing as error:
+            missing.append(f"{name} is left out: {error}")
+    return found, missing
+
+
+@contextmanager
+def started(name: str, directory: Path) -> Iterator[System]:
+    """A fresh cluster, ended on the way out."""
+    system = SYSTEMS[name](directory / name)
+    try:
+        system.directory.mkdir(parents=True)
+        system.start()
+        yield system
+    finally:
+        system.stop()
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 0
