@@ -249,12 +249,12 @@ class Open(Load):
         super().__init__(requests, seconds)
         self._rate = rate
         self._arrived = 0
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._timer: Timer | None = None
 
     def begin(self) -> None:
         """Start the clock."""
-        self._idle = list(self.connections)
+        self._idle = deque(self.connections)
         self._timer = Timer(max(1 / self._rate, TICK_SECONDS), self._arrive)
         self._arrive()  # the first, for which no tick comes
 
@@ -264,7 +264,7 @@ class Open(Load):
             self._arrived += 1
             self.waiting.append(due)
         while self.waiting and self._idle:
-            connection = self._idle.pop()
+            connection = self._idle.popleft()  # in turn, so that every address gets its share
             if connection.open:
                 self.figures.lags.append(now - self.waiting[0])
                 self._send(connection)
@@ -274,6 +274,7 @@ class Open(Load):
     def _send(self, connection: Connection) -> None:
         if not self.ask(connection, self.waiting.popleft()):
             self.waiting.clear()
+            self.end()
 
     def free(self, connection: Connection, now: float) -> None:
         """Take who waits longest."""

@@ -8,6 +8,8 @@ from stub import ANSWER, Stub
 from benchmarks.compare import load
 from benchmarks.compare.load import quantile, status_when_whole
 
+pytestmark = pytest.mark.timeout(30)
+
 REQUEST = b"GET /v1/kv/a HTTP/1.1\r\nHost: bench\r\n\r\n"
 PAUSE_SECONDS = 0.5
 
@@ -73,11 +75,11 @@ def test_a_load_ends_with_its_requests() -> None:
 
 
 def test_connections_go_to_the_addresses_in_turn() -> None:
-    """Two servers get half each."""
+    """Two servers get half each, although one connection could carry all that arrives."""
     with Stub() as one, Stub() as other:
         load.run((one.address, other.address), requests(400), 4, 60, rate=800)
         assert len(one.requests) + len(other.requests) == 400
-        assert min(len(one.requests), len(other.requests)) > 0
+        assert min(len(one.requests), len(other.requests)) > 150
 
 
 def test_answers_in_pieces() -> None:
