@@ -58,7 +58,7 @@ class FastPath:
         return None if answer is None else Complete(*complete(environ, answer))
 
     def _get(self, target: str, variables: Mapping[str, str]) -> Complete | None:
-        kept, required = self._kept.find(target, variables), None
+        kept, required = self._kept.find(target, variables, self._backend.connection), None
         if kept is not None:
             began = perf_counter()
             try:

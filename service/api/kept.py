@@ -48,15 +48,27 @@ class Kept(NamedTuple):
 
 
 class KeptAnswers:
-    """Belongs to one thread, the worker's hub."""
+    """Belongs to one thread, the worker's hub.
+
+    Everything is forgotten with the connection to the agent: the next agent may have set aside the state that the answers come from, because it is
+    damaged.
+    """
 
     def __init__(self) -> None:
+        self._connection = 0
         self._by_target: dict[str, Kept] = {}
         self._clients: dict[int, Mapping[str, str]] = {}
         self._bytes = 0
 
-    def find(self, target: str, variables: Mapping[str, str]) -> Kept | None:
-        """What was answered to the same request before."""
+    def find(self, target: str, variables: Mapping[str, str], connection: int) -> Kept | None:
+        """What was answered to the same request before.
+
+        :param connection: the number of the one to the agent.
+        """
+        if connection != self._connection:
+            self._by_target.clear()
+            self._bytes = 0
+            self._connection = connection
         kept = self._by_target.get(target)
         return kept if kept is not None and kept.variables is variables else None
 

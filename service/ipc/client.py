@@ -50,6 +50,7 @@ class AgentClient:
 
     :param path: of the agent's Unix socket.
     :ivar connected: whether the handshake is done.
+    :ivar connection: the number of the connection to the agent, from 1 on. Another one may be to another agent, with other files.
     :ivar met: whether it ever was. The agent listens only once it has compared the whole state with its checksums.
     :ivar on_changed: called with every :class:`~service.ipc.protocol.Changed`.
     :ivar on_state: called with every :class:`~service.ipc.protocol.NodeState`, and once when the socket breaks.
@@ -60,6 +61,7 @@ class AgentClient:
     def __init__(self, path: Path | str) -> None:
         self._path = str(path)
         self.connected = False
+        self.connection = 0
         self.met = False
         self.on_changed: Callable[[protocol.Changed], None] = lambda _: None
         self.on_state: Callable[[protocol.NodeState], None] = lambda _: None
@@ -275,6 +277,7 @@ class AgentClient:
 
     def _serve(self, sock: Any, buffer: bytearray) -> None:
         self.connected = self.met = True
+        self.connection += 1
         if self._watching:
             self._resume_watch()
         if self._monitored:

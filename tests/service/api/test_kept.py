@@ -26,6 +26,12 @@ def get(worker: Any, uri: str = "/v1/kv/a", client: Any = CLIENT) -> bytes:
     return body
 
 
+def kept_for(worker: Any, uri: str, client: Any) -> Kept | None:
+    """What is kept, were it asked for now."""
+    found: Kept | None = worker.fast._kept.find(uri, client, worker.client.connection)
+    return found
+
+
 @pytest.fixture
 def page(worker: Any) -> Iterator[LeasePage]:
     """The agent's page, which the worker has seen; the key ``a`` is there, and an answer about it is kept."""
@@ -89,6 +95,20 @@ def test_no_answer_without_a_barrier(worker: Any) -> None:
     assert get(worker) == b"No cluster leader"
 
 
+def test_another_agent_may_have_another_state(worker: Any, reads: list[bytes]) -> None:
+    """An agent that finds its state damaged sets it aside, and is another one then: nothing of what was read before it is given again."""
+    worker.put("a", b"v")
+    for _ in range(3):
+        get(worker)
+    before = worker.client.connection
+    worker.agent.drop()
+    worker.until(lambda: worker.client.connection > before)
+    del reads[:]
+    assert get(worker, "/v1/kv/a?raw") == b"v"
+    assert reads == [b"a"]
+    assert kept_for(worker, "/v1/kv/a", CLIENT) is None
+
+
 def test_absence_and_listings_are_kept_too(worker: Any, page: LeasePage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that is not there, names and entries: all of them until something is written."""
     uris = ["/v1/kv/none", "/v1/kv/a?keys", "/v1/kv/a?recurse"]
@@ -117,7 +137,7 @@ def test_a_client_with_new_header_lines_each_time(worker: Any, reads: list[bytes
     for number in range(5):
         get(worker, client=MappingProxyType({"HTTP_HOST": "x", "HTTP_TRACEPARENT": str(number)}))
     assert len(reads) == 5
-    assert worker.fast._kept.find("/v1/kv/a", CLIENT) is None
+    assert kept_for(worker, "/v1/kv/a", CLIENT) is None
 
 
 def test_a_permission_that_is_gone(acl: Keeper) -> None:
@@ -127,7 +147,7 @@ def test_a_permission_that_is_gone(acl: Keeper) -> None:
     acl.put("/v1/kv/a", b"v")
     client = MappingProxyType({"HTTP_X_CONSUL_TOKEN": token["SecretID"]})
     assert [get(acl.worker, "/v1/kv/a?raw", client) for _ in range(3)] == [b"v"] * 3
-    assert acl.worker.fast._kept.find("/v1/kv/a?raw", client) is not None
+    assert kept_for(acl.worker, "/v1/kv/a?raw", client) is not None
     assert acl.worker.call("DELETE", f"/v1/acl/token/{token['AccessorID']}", X_Consul_Token=acl.secret).status == 200
     assert get(acl.worker, "/v1/kv/a?raw", client) == b"ACL not found"
 
@@ -151,7 +171,7 @@ def test_a_decision_that_is_older_than_the_value(acl: Keeper) -> None:
 
     resolver.resolve = resolve_and_write
     found = get(acl.worker, client=client)
-    kept_answer = acl.worker.fast._kept.find("/v1/kv/a", client)
+    kept_answer = kept_for(acl.worker, "/v1/kv/a", client)
     assert found == kept_answer.answer.body
     assert kept_answer.as_of == acl.worker.agent.machine.applied_index - 1
 
@@ -163,7 +183,7 @@ def test_a_token_that_expires(acl: Keeper) -> None:
     acl.put("/v1/kv/a", b"v")
     client = MappingProxyType({"HTTP_X_CONSUL_TOKEN": token["SecretID"]})
     assert [get(acl.worker, "/v1/kv/a?raw", client) for _ in range(3)] == [b"v"] * 3
-    assert acl.worker.fast._kept.find("/v1/kv/a?raw", client) is None
+    assert kept_for(acl.worker, "/v1/kv/a?raw", client) is None
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +194,11 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def keep(target: str, length: int) -> bool:
         answers.keep(target, Kept(Complete("200 OK", [], b"x" * length), 200, CLIENT, 1, Freshness(fresh=True)))
-        return answers.find(target, CLIENT) is not None
+        return answers.find(target, CLIENT, 1) is not None
 
     assert not keep("/first", 1)  # this client's header lines are new
     assert not keep("/long", 2_000)
     assert [keep("/same", 1_000) for _ in range(100)] == [True] * 100
-    assert answers.find("/same", CLIENT)
+    assert answers.find("/same", CLIENT, 1)
     assert all(keep(f"/{number}", 1_000) for number in range(100))
     assert answers._bytes == sum(one.answer.bytes_kept + len(target) for target, one in answers._by_target.items()) <= 10_000
