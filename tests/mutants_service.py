@@ -31,6 +31,7 @@ STORE = "tests/service/store/test_sessions.py"
 BLOCKING = "tests/service/api/test_blocking.py"
 ONCE = "tests/service/store/test_once.py"
 CLIENT = "tests/service/api/test_client.py"
+KEPT = "tests/service/api/test_kept.py"
 UNDER_FAULTS = "tests/processes/test_under_faults.py"
 
 
@@ -174,6 +175,38 @@ MUTANTS = (
         "batch.settle(ProposalTimeout(round(now - batch.began, 1)))",
         "batch.settle(DeadlinePassed(str(ProposalTimeout(round(now - batch.began, 1)))))",
         (f"{UNDER_FAULTS}::test_cl_05_failed_means_not_applied",),
+    ),
+    Mutant(
+        "answers outdated",
+        "an answer that is kept is given again although something newer must be seen",
+        "service/api/fastpath.py",
+        "if required <= kept.as_of:",
+        "if True:",
+        (KEPT,),
+    ),
+    Mutant(
+        "answers of others",
+        "an answer that is kept is given again to whoever asks for the same, with whatever headers",
+        "service/api/kept.py",
+        "kept is not None and kept.variables is variables",
+        "kept is not None",
+        (KEPT,),
+    ),
+    Mutant(
+        "answers by old permissions",
+        "an answer counts as new as its value, however old the permission is that it was given by",
+        "service/api/reads.py",
+        "return Result(index, applied, row, as_of=min(as_of, applied))",
+        "return Result(index, applied, row, as_of=applied)",
+        (KEPT,),
+    ),
+    Mutant(
+        "batch in two",
+        "keys that a transaction loads in the midst of a batch can be seen before the batch is whole",
+        "service/store/transaction.py",
+        "if (index, self._term) == self._last:",
+        "if index:",
+        ("tests/service/store/test_txn.py",),
     ),
 )
 

@@ -140,6 +140,15 @@ def test_a_client_with_new_header_lines_each_time(worker: Any, reads: list[bytes
     assert kept_for(worker, "/v1/kv/a", CLIENT) is None
 
 
+def test_somebody_else_asks_the_same(acl: Keeper) -> None:
+    """Other header lines are another request: a token opens nothing to whoever comes behind it."""
+    acl.put("/v1/kv/a", b"v")
+    keeper, nobody = MappingProxyType({"HTTP_X_CONSUL_TOKEN": acl.secret}), MappingProxyType({})
+    for _ in range(3):
+        assert get(acl.worker, "/v1/kv/a?raw", keeper) == b"v"
+        assert get(acl.worker, "/v1/kv/a?raw", nobody) == b"Permission denied"
+
+
 def test_a_permission_that_is_gone(acl: Keeper) -> None:
     """It is gone for what is kept as well, at once."""
     rules = 'key "a" { policy = "read" }'
