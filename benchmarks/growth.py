@@ -16,6 +16,7 @@ import argparse
 import itertools
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from typing import NamedTuple
 import requests
 
 from benchmarks import hammer, workload
+from benchmarks.compare import machine
 from benchmarks.growth_report import BASE, FACTORS, Figures, Point, Results, held_keys, write
 from benchmarks.processes import Spent, end_on_sigterm
 
@@ -158,6 +160,12 @@ def allow_connections(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
+def commit() -> str:
+    """What is measured, as git names it."""
+    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"
+
+
 def main() -> int:
     """Run it."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,10 +182,16 @@ def main() -> int:
     allow_connections(max(point.connections for points in work.shapes.values() for point in points))
     directory = options.directory or (Path(tempfile.mkdtemp(prefix="kvorum-growth-results-")) if options.quick else Path("docs/performance"))
 
+    facts = {
+        **machine.described(Path(tempfile.gettempdir())),
+        "commit": commit(),
+        "command": shlex.join(["python", "-m", "benchmarks.growth", *sys.argv[1:]]),
+    }
+
     def keep(count: int) -> None:
         """Write what there is: a run that is broken off has given something."""
         if work.results:
-            write(directory, work.results, factors, f"{count} {'rounds' if count > 1 else 'round'}, {work.seconds:g} s a workload and point")
+            write(directory, facts, work.results, factors, f"{count} {'rounds' if count > 1 else 'round'}, {work.seconds:g} s a workload and point")
             print(f"written to {directory}", flush=True)
 
     try:

@@ -2,16 +2,11 @@
 
 import json
 import os
-import platform
-import shlex
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.compare import svg
 from benchmarks.processes import Spent, table
@@ -72,20 +67,25 @@ Results = dict[Point, dict[str, list[Figures]]]
 """By point and workload: a run a round."""
 
 
-def write(directory: Path, results: Results, factors: Mapping[str, tuple[int, ...]], how: str) -> None:
+LOAD = "a closed loop to the leader; PUTs of new values and default GETs, keys at random; medians of the rounds"
+SHARES = "busiest is the process with the least time left, of a core what it takes of one; machine is what nodes and generator take of all"
+
+
+def write(directory: Path, facts: Mapping[str, Any], results: Results, factors: Mapping[str, tuple[int, ...]], how: str) -> None:
     """Write everything.
 
-    :param how: it was measured, for the tables' head.
+    :param facts: about the machine and what was measured, by name.
+    :param how: it was measured, for the heads.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    about = _about(how)
+    about = {**facts, "measured": how, "load": LOAD, "columns": SHARES}
     runs = [
         {**point._asdict(), "workload": workload, "runs": [asdict(figures) for figures in runs]}
         for point, workloads in results.items()
         for workload, runs in workloads.items()
     ]
     (directory / "growth.json").write_text(json.dumps({"about": about, "points": runs}, indent=1) + "\n")
-    parts = ["# How cost grows", "", *(f"* {name}: {text}" for name, text in about.items()), ""]
+    parts = ["# How cost grows", "", *(f"* {name.replace('_', ' ')}: {text}" for name, text in about.items()), ""]
     for factor in factors:
         series = [(point, results[point]) for point in _along(factor, factors) if set(WORKLOADS) <= set(results.get(point, {}))]
         if series:
@@ -94,20 +94,6 @@ def write(directory: Path, results: Results, factors: Mapping[str, tuple[int, ..
                 (directory / name).write_text(plot)
             parts += _section(factor, series, list(plots))
     (directory / "growth.md").write_text("\n".join(parts))
-
-
-def _about(how: str) -> dict[str, str]:
-    """The machine, the versions, the command."""
-    model = next((line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-    return {
-        "measured": f"{time.strftime('%Y-%m-%d', time.gmtime())}, {how}",
-        "machine": f"{os.cpu_count()} processors ({model}), Linux {platform.release()}, load average at the end {os.getloadavg()[1]:.1f} (5 minutes)",
-        "load": "a closed loop to the leader, PUTs of new values and default GETs, keys at random; medians of the rounds",
-        "shares": "busiest is the process with the least time left, of a core what it takes of one; machine what nodes and generator take of all",
-        "versions": f"kvorum at {commit}, Python {platform.python_version()}",
-        "command": "`" + shlex.join(["python", "-m", "benchmarks.growth", *sys.argv[1:]]) + "`",
-    }
 
 
 def _along(factor: str, factors: Mapping[str, tuple[int, ...]]) -> Iterator[Point]:

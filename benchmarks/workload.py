@@ -98,7 +98,7 @@ def fill(url: str, keys: int, value_bytes: int, connections: int = FILLING_CONNE
     else:
         values = Values(value_bytes, seed=0)
         requests = (_HEAD % (b"PUT", b"kv/" + key(number), value_bytes) + values.next() for number in numbers)
-    return hammer.run([url], requests, connections).seconds
+    return hammer.send_all([url], requests, connections)
 
 
 def _told(keys: int, every: int) -> Iterator[int]:

@@ -1,11 +1,8 @@
 """What is written about growth: every point has its row, every plot is XML, and a store of large values is told."""
 
 import json
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.growth_report import BASE, FACTORS, WORKLOADS, Figures, Point, Results, write
 from benchmarks.processes import Spent
@@ -25,8 +22,9 @@ def points() -> list[Point]:
 def test_all_is_written(tmp_path: Path) -> None:
     """Tables have a row a point and workload, with the median of its runs; there are three plots a factor."""
     results: Results = {point: {name: [figures(rate) for rate in (900.0, 1_000.0, 2_000.0)] for name in WORKLOADS} for point in points()}
-    write(tmp_path, results, FACTORS, "three rounds")
+    write(tmp_path, {"kernel": "6"}, results, FACTORS, "three rounds")
     text = (tmp_path / "growth.md").read_text()
+    assert "* kernel: 6\n" in text
     assert text.count("(900..2,000)") == len(WORKLOADS) * sum(len(values) for values in FACTORS.values())
     assert text.count("|      1,000 |") == text.count("(900..2,000)")
     assert text.count("leader's agent |       50% |") == text.count("(900..2,000)")
@@ -42,5 +40,5 @@ def test_all_is_written(tmp_path: Path) -> None:
 def test_a_point_without_figures_is_left_out(tmp_path: Path) -> None:
     """What could not be measured takes nothing else with it."""
     results: Results = {point: {"PUT": [figures(10.0)]} | ({} if point.nodes == 7 else {"GET": [figures(10.0)]}) for point in points()}
-    write(tmp_path, results, FACTORS, "one round")
+    write(tmp_path, {}, results, FACTORS, "one round")
     assert "\n| 7 " not in (tmp_path / "growth.md").read_text()
