@@ -9,6 +9,7 @@ Writes compare.md, compare.json and the plots into --out. Programs: CONSUL_BIN (
 """
 
 import argparse
+import resource
 import sys
 import tempfile
 import time
@@ -90,7 +91,8 @@ class Run:
             for kind in kinds:
                 one = found["distribution"][kind] = portrait.distribution(asker, system, kind, sitting)
                 times = ", ".join(f"{share} {ms:.1f}" for share, ms in one["ms"].items())
-                self.tell(f"{system.name}: {kind}, {RATES[kind]:,.0f} arrive each second; ms: {times}")
+                late = f"the asker was late by {one['asker_late_p99_ms']:.1f} (p99)"
+                self.tell(f"{system.name}: {kind}, {RATES[kind]:,.0f} arrive each second; ms: {times}; {late}")
             lost = found["outage"] = portrait.outage(asker, system, sitting)
             self.tell(f"{system.name}: leader killed, the next write was acknowledged after {lost['first_after_kill_ms']:,.0f} ms")
 
@@ -154,6 +156,8 @@ def _names(allowed: Any) -> Any:
 def main() -> int:
     """Run it."""
     options = parsed()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))  # whoever is started here inherits it: a connection is a file
     run = Run(options)
     with tempfile.TemporaryDirectory(prefix="kvorum-compare-") as folder:
         run.carry_out(Path(folder))

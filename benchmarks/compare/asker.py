@@ -11,7 +11,7 @@ from benchmarks.compare.dialects import DIALECTS
 from benchmarks.compare.load import Address, Figures, quantile
 from benchmarks.compare.systems import System
 
-FILL_CONNECTIONS = 64
+FILL_CONNECTIONS = 256
 FILL_SECONDS = 120.0
 
 

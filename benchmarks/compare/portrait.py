@@ -12,7 +12,9 @@ from benchmarks.compare.systems import System
 
 KINDS = ("put", "get")
 OPEN_CONNECTIONS = 256
-OUTAGE_RATE = 500.0
+OUTAGE_RATE = 200.0
+OUTAGE_CONNECTIONS = 2_048
+"""So many that each arrival finds a free one, however long requests hang that were on their way to the dead leader."""
 OUTAGE_BEFORE_SECONDS = 2.0
 SLOT_SECONDS = 0.01
 PERCENTILES = 60
@@ -64,7 +66,7 @@ def outage(asker: Asker, system: System, sitting: Sitting) -> dict[str, Any]:
     """Kill the leader under writes that arrive at both followers at a fixed rate."""
     killed_number = system.leader()
     followers = tuple(address for number, address in enumerate(system.addresses) if number != killed_number)
-    order = Order(followers, system.dialect, "put", "", OPEN_CONNECTIONS, OUTAGE_BEFORE_SECONDS + sitting.after_seconds, OUTAGE_RATE)
+    order = Order(followers, system.dialect, "put", "", OUTAGE_CONNECTIONS, OUTAGE_BEFORE_SECONDS + sitting.after_seconds, OUTAGE_RATE)
     running = asker.begin(order)
     time.sleep(OUTAGE_BEFORE_SECONDS)
     killed = time.monotonic()

@@ -31,7 +31,7 @@ def write(folder: Path, facts: dict[str, Any], rows: dict[str, list[Row]], portr
     for name, (_, drawn) in plots.items():
         (folder / name).write_text(drawn, encoding="utf-8")
     parts = [_beginning(facts), *(_table(peer, facts["versions"], some) for peer, some in rows.items())]
-    parts += [f"## {title}\n\n![{title}]({name})" for name, (title, _) in plots.items()]
+    parts += [f"## {title}\n\n![{title}]({name}){_late(name, portraits)}" for name, (title, _) in plots.items()]
     parts.append("## What to know\n\n" + "\n".join(f"* {note}" for note in facts["notes"]))
     (folder / PAGE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -63,6 +63,13 @@ def _table(peer: str, versions: dict[str, str], rows: list[Row]) -> str:
         ratio = f"**{statistics.median(row.ratios):.2f}** ({min(row.ratios):.2f}..{max(row.ratios):.2f})"
         lines.append(f"| {says} | {row.rate(0):,.0f} | {row.rate(1):,.0f} | {ratio} | {times[0]} | {times[1]} |")
     return "\n".join(lines)
+
+
+def _late(name: str, portraits: dict[str, dict[str, Any]]) -> str:
+    """Below a plot of latencies: what of them may be the asker's own."""
+    kind = name.removeprefix("latency-").removesuffix(".svg")
+    late = [f"{system} {one['distribution'][kind]['asker_late_p99_ms']:.1f} ms" for system, one in portraits.items() if kind in one["distribution"]]
+    return f"\n\nHow late the asker itself sent, in 99 of 100 cases at most: {', '.join(late)}." if late else ""
 
 
 def _plots(versions: dict[str, str], portraits: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:

@@ -118,7 +118,7 @@ def test_files_are_written(tmp_path: Path) -> None:
         "begun": "now",
         "machine": dict.fromkeys(("command", "processors", "memory_gib", "kernel", "file_system", "python"), "x") | {"load_average_before": [0]},
     }
-    figures = {"arrivals_per_second": 100, "distribution": [(1, 0.5), (10, 2.0)], **summary(9)}
+    figures = {"arrivals_per_second": 100, "distribution": [(1, 0.5), (10, 2.0)], "asker_late_p99_ms": 0.7, **summary(9)}
     lost = timeline(Figures(1.0, ended=array("d", [9.0, 11.0]), latencies=array("d", [0.1, 0.1])), 10.0, 10.0)
     one = {
         "throughput": {"put": [{"connections": number, **summary(number * 10)} for number in (1, 1024)]},
@@ -133,6 +133,7 @@ def test_files_are_written(tmp_path: Path) -> None:
     for name in drawn:
         assert f"]({name})" in page
         ET.parse(tmp_path / name)
+    assert page.count("kvorum 0.7 ms, Peer 0.7 ms") == 1
     assert "**2.00** (2.00..2.00)" in page
     assert "void: not answered 2xx" in page
     assert json.loads((tmp_path / report.RAW).read_text())["side_by_side"]["Peer"][1]["void"]
