@@ -70,6 +70,7 @@ BAITS = [
         b" HTTP/1.1",
         b"HTTP/1.0",
         b"HTTP/2.0",
+        b"2",
     ),
 ]
 LARGE = [b"X-Large: a\r\n", b"X-Large: " + b"a" * 80 + b", ", b"k" * 700]

@@ -48,6 +48,7 @@ _REFUSAL = re.compile(
     rb"HTTP/1\.1 [45][0-9]{2} [A-Za-z ]+\r\nContent-Type: text/plain; charset=utf-8\r\n"
     rb"Connection: close\r\nContent-Length: [0-9]+\r\n\r\n[ 0-9A-Za-z]+"
 )
+_LATER = re.compile(rb"HTTP/1\.[2-9] (?=[1-5][0-9]{2} )")
 _MAY_STOP_EARLY = ("/lazy", "/part")
 
 
@@ -119,7 +120,10 @@ def check(case: Case, noted: Noted) -> str:
         return ""
     if not (case.mutated or case.breaks):
         raise Wrong(f"not as gunicorn: {told(own, other)}")
-    return compare(own, other, noted.refused, breaks=case.breaks)
+    spoken = other._replace(answered=_LATER.sub(b"HTTP/1.1 ", other.answered))
+    if own == spoken:
+        return "gunicorn speaks HTTP/1.2 and later, too"
+    return compare(own, spoken, noted.refused, breaks=case.breaks)
 
 
 def serve(case: Case, own: Own, stock: Stock, noted: Noted) -> tuple[bytes, bytes]:
