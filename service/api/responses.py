@@ -2,7 +2,7 @@
 
 import re
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from wsgiref.types import StartResponse
 
@@ -35,21 +35,27 @@ _ENCODER = msgspec.json.Encoder()
 
 def entry(row: Row) -> bytes:
     """One key as a JSON object: Consul's fields in Consul's order."""
-    value = row.value
-    return b'{"LockIndex":%d,"Key":%b,"Flags":%d,"Value":%b,%b"CreateIndex":%d,"ModifyIndex":%d}' % (
-        row.lock_index,
-        text(row.key),
-        row.flags,
-        b'"%b"' % b2a_base64(value, newline=False) if value else b"null",
-        b'"Session":%b,' % text(row.session.encode()) if row.session else b"",
-        row.create_index,
-        row.modify_index,
-    )
+    return _entry(row, text(row.key))
 
 
-def entries(rows: Iterable[Row]) -> bytes:
-    """Keys as a JSON array of objects."""
+def entries(rows: Sequence[Row]) -> bytes:
+    """Keys as a JSON array of objects. Where none of the keys needs an escape, none of them is looked at by itself."""
+    if _PLAIN.fullmatch(b"".join([row[0] for row in rows])):
+        return b"[%b]" % b",".join([_entry(row, b'"%b"' % row[0]) for row in rows])
     return b"[%b]" % b",".join(map(entry, rows))
+
+
+def _entry(row: Row, quoted_key: bytes) -> bytes:
+    _, value, flags, lock_index, session, create_index, modify_index = row  # by name each of them costs three times as much
+    return b'{"LockIndex":%d,"Key":%b,"Flags":%d,"Value":%b,%b"CreateIndex":%d,"ModifyIndex":%d}' % (
+        lock_index,
+        quoted_key,
+        flags,
+        b'"%b"' % b2a_base64(value, newline=False) if value else b"null",
+        b'"Session":%b,' % text(session.encode()) if session else b"",
+        create_index,
+        modify_index,
+    )
 
 
 def sessions(found: Iterable[Session]) -> bytes:

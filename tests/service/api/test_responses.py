@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.api.responses import entry, pretty, text, texts
+from service.api.responses import entries, entry, pretty, text, texts
 from service.api.responses import json as go_json
 from service.domain.entries import Row
 
@@ -36,6 +36,13 @@ def test_entry() -> None:
     assert entry(row) == b'{"LockIndex":0,"Key":"k","Flags":18446744073709551615,"Value":null,"CreateIndex":3,"ModifyIndex":4}'
     locked = entry(row._replace(value=b"\x00\xff", session="s", lock_index=2))
     assert locked == b'{"LockIndex":2,"Key":"k","Flags":18446744073709551615,"Value":"AP8=","Session":"s","CreateIndex":3,"ModifyIndex":4}'
+
+
+def test_entries_are_those_of_each_key() -> None:
+    """Whether one of the keys needs an escape or none does."""
+    plain = [Row(b"a", b"v", 1, 2, "s", 3, 4), Row(b"b/c", b"", 0, 0, None, 5, 6)]
+    for rows in ([], plain, [*plain, Row(b'q"<', b"\x00", 0, 0, None, 7, 8)], [Row(b"", b"", 0, 0, None, 1, 1)]):
+        assert entries(rows) == b"[%b]" % b",".join(entry(row) for row in rows)
 
 
 def test_pretty() -> None:
