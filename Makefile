@@ -16,11 +16,14 @@ REQUESTS = 100000
 OPERATIONS = 20000
 SCHEDULES = 100000
 EXPLORED = 10000000
+KEYS = 1000000
+PAIRS = 1
+GROWTH =
 TEST_OPTIONS =
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults fuzz-http write-faults leader-changes verify format up down logs chaos-quick bench-failover bench-waiters bench-wiped build lock docs clean clean-data
+.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults fuzz-http write-faults leader-changes verify format up down logs chaos-quick bench bench-quick bench-micro bench-cpu bench-million bench-growth bench-failover bench-waiters bench-wiped build lock docs clean clean-data
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -88,7 +91,7 @@ watch-faults: $(STAMP) ## 200 watchers through kills of the leader, each answer 
 	@$(BIN)/python -m tests.processes.watch_faults --watchers 200 --kills $(KILLS)
 
 fuzz-http: $(STAMP) ## random requests, half of them malformed, to the web server and to gunicorn's beside it (REQUESTS=100000)
-	@$(BIN)/python -m tests.service.worker.fuzz --requests $(REQUESTS)
+	@$(BIN)/python -m tests.service.worker.fuzz --requests $(REQUESTS) --jobs $(JOBS)
 
 write-faults: $(STAMP) ## writes of every kind through faults of nine kinds: what was called failed never shows (FAULTS=36)
 	@$(BIN)/python -m tests.processes.write_faults --kills $(FAULTS)
@@ -121,6 +124,24 @@ chaos-quick: $(STAMP) up ## import /etc, stop the leader while a writer runs, st
 
 bench-failover: $(STAMP) ## kill -9 of the leader under load (KILLS=20): time to the next acknowledged write
 	@$(BIN)/python benchmarks/failover.py --kills $(KILLS)
+
+bench: $(STAMP) ## beside Consul, etcd and PySyncObj, as far as they are here: tables and plots into docs/performance (a quarter of an hour)
+	@$(BIN)/python -m benchmarks.compare --out docs/performance
+
+bench-quick: $(STAMP) ## a minute of it: a few rows beside Consul, nothing to quote
+	@$(BIN)/python -m benchmarks.compare --quick
+
+bench-micro: $(STAMP) ## what the parts of a node cost, each by itself (half a minute)
+	@$(BIN)/python benchmarks/micro.py
+
+bench-cpu: $(STAMP) ## microseconds of processor time a request, by process
+	@$(BIN)/python -m benchmarks.cpu
+
+bench-million: $(STAMP) ## a million keys here and in Consul: load, memory, disk, listing, restart (KEYS=1000000 PAIRS=1)
+	@$(BIN)/python -m benchmarks.million --keys $(KEYS) --pairs $(PAIRS)
+
+bench-growth: $(STAMP) ## how cost grows with nodes, values, keys and connections (half an hour; GROWTH=--quick: two minutes)
+	@$(BIN)/python -m benchmarks.growth $(GROWTH)
 
 bench-waiters: $(STAMP) ## 10,000 idle blocking queries on one node, 2,000 woken at once: memory, times
 	@$(BIN)/python benchmarks/waiters.py
