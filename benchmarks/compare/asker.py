@@ -3,6 +3,7 @@
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,8 @@ from benchmarks.compare.systems import System
 
 FILL_CONNECTIONS = 256
 FILL_SECONDS = 120.0
+
+_begun: Event
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Asker:
     """Hands orders to its process. Used in a ``with``, which ends the process."""
 
     def __init__(self) -> None:
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        self._begun = context.Event()
+        self._pool = ProcessPoolExecutor(1, context, _remember, (self._begun,))
         self._pool.submit(int).result()  # it has started, and imported nothing slow while something is measured
 
     def __enter__(self) -> Self:
@@ -47,8 +52,17 @@ class Asker:
         self._pool.shutdown(cancel_futures=True)
 
     def begin(self, order: Order) -> Future[Figures]:
-        """Have it carried out while the caller does something else."""
-        return self._pool.submit(_carry_out, order)
+        """Have it carried out while the caller does something else; all connections are made when this returns.
+
+        :raises Exception: whatever kept them from being made.
+        """
+        self._begun.clear()
+        running = self._pool.submit(_carry_out, order)
+        while not self._begun.wait(0.01) and not running.done():
+            pass
+        if error := running.exception() if running.done() else None:
+            raise error
+        return running
 
     def ask(self, order: Order) -> Figures:
         """Have it carried out."""
@@ -65,10 +79,15 @@ class Asker:
         assert len(figures.ended) == keys, f"{system.name} acknowledged {len(figures.ended)} of {keys} keys; {figures.bad} were not"
 
 
+def _remember(begun: Event) -> None:
+    global _begun  # noqa: PLW0603  (an event reaches a process only when that starts, and orders come later)
+    _begun = begun
+
+
 def _carry_out(order: Order) -> Figures:
     dialect = DIALECTS[order.dialect]("")
     requests = dialect.fill() if order.kind == "fill" else getattr(dialect, order.kind)(order.query)
-    return load.run(order.addresses, requests, order.connections, order.seconds, order.rate)
+    return load.run(order.addresses, requests, order.connections, order.seconds, rate=order.rate, begun=_begun.set)
 
 
 def summary(figures: Figures) -> dict[str, Any]:

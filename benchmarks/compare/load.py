@@ -16,7 +16,7 @@ import itertools
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
@@ -146,10 +146,11 @@ class Load:
         self._requests = requests
         self._over = asyncio.Event()
 
-    async def run(self, addresses: tuple[Address, ...], connections: int) -> Figures:
+    async def run(self, addresses: tuple[Address, ...], connections: int, begun: Callable[[], object]) -> Figures:
         """Connect, ask until the time is up, and wait for the answers.
 
         :param connections: in all; they go to the addresses in turn.
+        :param begun: called when they are made.
         """
         loop = asyncio.get_running_loop()
         places = list(itertools.islice(itertools.cycle(addresses), connections))
@@ -157,6 +158,7 @@ class Load:
             some = places[start : start + CONNECTING_AT_ONCE]
             made = await asyncio.gather(*(loop.create_connection(lambda: Connection(self), *place) for place in some))
             self.connections += [protocol for _, protocol in made]
+        begun()
         cpu, self.figures.began = time.process_time(), time.monotonic()
         self.until = self.figures.began + self.figures.seconds
         self.begin()
@@ -293,17 +295,26 @@ class Open(Load):
         self.check()
 
 
-def run(addresses: tuple[Address, ...], requests: Iterator[bytes], connections: int, seconds: float, rate: float = 0.0) -> Figures:
+def run(
+    addresses: tuple[Address, ...],
+    requests: Iterator[bytes],
+    connections: int,
+    seconds: float,
+    *,
+    rate: float = 0.0,
+    begun: Callable[[], object] = lambda: None,
+) -> Figures:
     """Load some addresses from this process, and give all figures.
 
     :param seconds: for how long; the rest of the answers is waited for.
     :param rate: arrivals a second of an open loop; 0 for a closed one.
+    :param begun: called when all connections are made, just before the first request.
     :raises OSError: it can't connect.
     """
 
     async def go() -> Figures:
         load = Open(requests, seconds, rate) if rate else Closed(requests, seconds)
-        return await load.run(addresses, connections)
+        return await load.run(addresses, connections, begun)
 
     gc.disable()  # nothing here makes cycles, and a collection would be a pause of the asker's own
     try:
