@@ -13,6 +13,7 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks.compare import machine, portrait, report, side_by_side
 from benchmarks.compare.asker import Asker
 from benchmarks.compare.portrait import KINDS, Sitting
 from benchmarks.compare.side_by_side import Row
-from benchmarks.compare.systems import PEERS, present, started
+from benchmarks.compare.systems import PEERS, System, present, started
 from benchmarks.compare.workloads import WORKLOADS, Workload
 
 CONNECTIONS = (1, 4, 16, 64, 256, 1024)
@@ -54,8 +55,8 @@ class Run:
         :param folder: for the data of all systems.
         """
         options = self._options
-        peers, missing = present(options.peers)
-        self.notes += missing
+        peers, missing = present([name for name in options.peers if PEERS[name].has_acl or not options.acl])
+        self.notes += [*missing, *([ACL_NOTE] if options.acl else [])]
         for line in missing:
             self.tell(line)
         facts = {"machine": machine.described(folder), "begun": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "settings": vars(options)}
@@ -70,17 +71,20 @@ class Run:
     def _table(self, asker: Asker, peer: str, folder: Path) -> None:
         workloads: list[Workload] = [WORKLOADS[name] for name in self._options.only]
         options = self._options
-        with tempfile.TemporaryDirectory(dir=folder) as data, started("kvorum", Path(data)) as ours, started(peer, Path(data)) as theirs:
+        with tempfile.TemporaryDirectory(dir=folder) as data, self._started("kvorum", data) as ours, self._started(peer, data) as theirs:
             for system in (ours, theirs):
                 self._know(system.name, system.version, system.note)
             self.tell(f"kvorum {ours.version} beside {theirs.name} {theirs.version}: {options.rounds} pairs of {options.seconds:g} s a row")
             pair = ours, theirs
             self.rows[theirs.name] = side_by_side.compare(asker, pair, workloads, rounds=options.rounds, seconds=options.seconds, tell=self.tell)
 
+    def _started(self, name: str, data: str) -> AbstractContextManager[System]:
+        return started(name, Path(data), TOKEN if self._options.acl else "")
+
     def _portrait(self, asker: Asker, name: str, folder: Path) -> None:
         options = self._options
         sitting = Sitting(options.connections, options.seconds, RATES, options.open_seconds, options.after_seconds)
-        with tempfile.TemporaryDirectory(dir=folder) as data, started(name, Path(data)) as system:
+        with tempfile.TemporaryDirectory(dir=folder) as data, self._started(name, data) as system:
             self._know(system.name, system.version, system.note)
             asker.fill(system)
             kinds = [kind for kind in KINDS if f"{kind}64" in system.offers]
@@ -107,6 +111,9 @@ class Run:
         report.write(Path(self._options.out), all_facts, self.rows, self.portraits)
 
 
+TOKEN = "3b1f0c52-8f0e-4d6b-9b57-6f2f7a1e9d24"
+"""Of clusters that are started here, hear 127.0.0.1 alone and end with the run."""
+ACL_NOTE = "ACLs are on at all, and deny by default; every request carries a token that may do everything."
 NOTES = (
     "Three nodes each on this one machine, which also runs what asks: one Python process, whose part of a processor is in the raw figures.",
     "In a table both clusters run, freshly started, and are asked in turn; a ratio is that of a pair of runs. Rates are medians, a second.",
@@ -119,6 +126,7 @@ def parsed() -> argparse.Namespace:
     """What the command line asks for."""
     arguments = argparse.ArgumentParser(prog="benchmarks.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--quick", action="store_true")
+    arguments.add_argument("--acl", action="store_true", help="ACLs on, denying by default: kvorum and Consul alone")
     arguments.add_argument("--peers", type=_names(PEERS), default=None, help="some of " + ",".join(PEERS))
     arguments.add_argument("--only", type=_names(WORKLOADS), default=None, help="rows of the table: some of " + ",".join(WORKLOADS))
     arguments.add_argument("--parts", type=_names(("table", "plots")), default=["table", "plots"], help="table,plots")

@@ -22,6 +22,7 @@ _begun: Event
 class Order:
     """What to ask.
 
+    :param token: sent with each request; none when empty.
     :param kind: the method of the dialect that makes the requests.
     :param seconds: for how long, unless the requests end before.
     :param rate: arrivals a second of an open loop; 0 for a closed one.
@@ -29,6 +30,7 @@ class Order:
 
     addresses: tuple[Address, ...]
     dialect: str
+    token: str
     kind: str
     query: str
     connections: int
@@ -75,7 +77,7 @@ class Asker:
         """
         dialect = DIALECTS[system.dialect]("")
         keys = sum(1 for _ in dialect.fill())
-        figures = self.ask(Order(system.roles()[:1], system.dialect, "fill", "", FILL_CONNECTIONS, FILL_SECONDS))
+        figures = self.ask(Order(system.roles()[:1], system.dialect, system.token, "fill", "", FILL_CONNECTIONS, FILL_SECONDS))
         assert len(figures.ended) == keys, f"{system.name} acknowledged {len(figures.ended)} of {keys} keys; {figures.bad} were not"
 
 
@@ -85,7 +87,7 @@ def _remember(begun: Event) -> None:
 
 
 def _carry_out(order: Order) -> Figures:
-    dialect = DIALECTS[order.dialect]("")
+    dialect = DIALECTS[order.dialect](order.token)
     requests = dialect.fill() if order.kind == "fill" else getattr(dialect, order.kind)(order.query)
     return load.run(order.addresses, requests, order.connections, order.seconds, rate=order.rate, begun=_begun.set)
 

@@ -43,14 +43,14 @@ def throughput(asker: Asker, system: System, kind: str, sitting: Sitting) -> lis
     """A closed loop at the leader with each number of connections."""
     found = []
     for connections in sitting.connections:
-        order = Order(system.roles()[:1], system.dialect, kind, "", connections, sitting.seconds)
+        order = Order(system.roles()[:1], system.dialect, system.token, kind, "", connections, sitting.seconds)
         found.append({"connections": connections, **summary(asker.ask(order))})
     return found
 
 
 def distribution(asker: Asker, system: System, kind: str, sitting: Sitting) -> dict[str, Any]:
     """An open loop at the leader: what share of requests waited at most how long."""
-    order = Order(system.roles()[:1], system.dialect, kind, "", OPEN_CONNECTIONS, sitting.open_seconds, sitting.rates[kind])
+    order = Order(system.roles()[:1], system.dialect, system.token, kind, "", OPEN_CONNECTIONS, sitting.open_seconds, sitting.rates[kind])
     figures = asker.ask(order)
     return {"arrivals_per_second": sitting.rates[kind], **summary(figures), "distribution": quantiles(figures.latencies)}
 
@@ -66,7 +66,7 @@ def outage(asker: Asker, system: System, sitting: Sitting) -> dict[str, Any]:
     """Kill the leader under writes that arrive at both followers at a fixed rate."""
     killed_number = system.leader()
     followers = tuple(address for number, address in enumerate(system.addresses) if number != killed_number)
-    order = Order(followers, system.dialect, "put", "", OUTAGE_CONNECTIONS, OUTAGE_BEFORE_SECONDS + sitting.after_seconds, OUTAGE_RATE)
+    order = Order(followers, system.dialect, system.token, "put", "", OUTAGE_CONNECTIONS, OUTAGE_BEFORE_SECONDS + sitting.after_seconds, OUTAGE_RATE)
     running = asker.begin(order)
     time.sleep(OUTAGE_BEFORE_SECONDS)
     killed = time.monotonic()

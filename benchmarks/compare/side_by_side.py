@@ -87,7 +87,7 @@ def _pair(asker: Asker, systems: tuple[System, System], row: Row, seconds: float
     runs, roles = [], [system.roles() for system in systems]
     for system, (leader, follower) in zip(systems, roles, strict=True):
         asked, work = follower if row.workload.follower else leader, row.workload
-        order = Order((asked,), system.dialect, work.kind, work.query, work.connections, seconds)
+        order = Order((asked,), system.dialect, system.token, work.kind, work.query, work.connections, seconds)
         runs.append(summary(asker.ask(order)))
     if systems[1].roles() != roles[1]:
         row.unsteady += 1

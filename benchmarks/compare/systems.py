@@ -45,15 +45,19 @@ class System(ABC):
     :ivar version: as it says itself.
     :ivar note: what a reader must know to read the figures.
     :ivar offers: the workloads in which it promises what kvorum promises.
+    :ivar has_acl: whether it can be started with a token that every request must carry.
+    :param token: a UUID: ACLs are on and deny by default, and this one may do everything. Without, they are off.
     """
 
     name = ""
     dialect = "consul"
     note = ""
     offers = frozenset(WORKLOADS)
+    has_acl = False
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, token: str = "") -> None:
         self.directory = directory
+        self.token = token
         self.version = ""
         self.addresses: list[Address] = []
 
@@ -88,10 +92,12 @@ class Kvorum(System):
     """kvorum, from this checkout."""
 
     name = "kvorum"
+    has_acl = True
 
     def start(self) -> None:
         """Start it."""
-        self._cluster = Cluster(self.directory, COUNT)
+        acl = {"KVORUM_ACL_ENABLED": "true", "KVORUM_ACL_DEFAULT_POLICY": "deny", "KVORUM_ACL_INITIAL_MANAGEMENT": self.token}
+        self._cluster = Cluster(self.directory, COUNT, acl if self.token else None)
         self._cluster.start_all()
         self.addresses = [_address(node.url) for node in self._cluster.nodes]
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=TOP, capture_output=True, text=True, check=False).stdout.strip()
@@ -102,8 +108,12 @@ class Kvorum(System):
         self._cluster.stop_all()
 
     def leader_number(self) -> int:
-        """Whom the nodes name."""
-        return self._cluster.nodes.index(self._cluster.leader())
+        """Whom the nodes name; n1 is the first."""
+        for host, port in self.addresses:
+            with suppress(requests.RequestException, StopIteration):
+                servers = _ask(f"http://{host}:{port}/v1/operator/raft/configuration", self.token)["Servers"]
+                return int(next(server["Node"] for server in servers if server["Leader"]).removeprefix("n")) - 1
+        raise requests.RequestException("no leader")
 
     def kill(self, number: int) -> None:
         """End all processes of a node."""
@@ -114,8 +124,8 @@ class Kvorum(System):
 class Peer(System):
     """Another program: three processes that are started by command lines, each with a log of its own."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, token: str = "") -> None:
+        super().__init__(directory, token)
         self.program = self.find()
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -163,9 +173,7 @@ class Peer(System):
     def ask(self, number: int, path: str, body: bytes | None = None) -> Any:
         """What JSON a node answers; raises while it doesn't."""
         host, port = self.addresses[number]
-        answer = requests.request("GET" if body is None else "POST", f"http://{host}:{port}{path}", data=body, timeout=ASK_SECONDS)
-        answer.raise_for_status()
-        return answer.json()
+        return _ask(f"http://{host}:{port}{path}", self.token, body)
 
     def ask_any(self, path: str) -> Any:
         """What the first node says that answers."""
@@ -179,6 +187,7 @@ class Consul(Peer):
     """Consul servers, which is what kvorum can stand in for."""
 
     name = "Consul"
+    has_acl = True
 
     @classmethod
     def find(cls) -> str:
@@ -194,6 +203,8 @@ class Consul(Peer):
         self.addresses = [("127.0.0.1", port) for port in http]
         common = ["-server", f"-bootstrap-expect={COUNT}", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err", "-retry-interval=1s"]
         rest = "performance { raft_multiplier = 1 } limits { http_max_conns_per_client = 8000 }"
+        if self.token:
+            rest += f' acl {{ enabled = true default_policy = "deny" tokens {{ master = "{self.token}" agent = "{self.token}" }} }}'
         lines = []
         for number in range(COUNT):
             own = f"ports {{ dns = -1 grpc = -1 serf_wan = -1 http = {http[number]} server = {server[number]} serf_lan = {serf[number]} }}"
@@ -335,15 +346,23 @@ def present(names: list[str]) -> tuple[list[str], list[str]]:
 
 
 @contextmanager
-def started(name: str, directory: Path) -> Iterator[System]:
+def started(name: str, directory: Path, token: str = "") -> Iterator[System]:
     """A fresh cluster, ended on the way out."""
-    system = SYSTEMS[name](directory / name)
+    system = SYSTEMS[name](directory / name, token)
     try:
         system.directory.mkdir(parents=True)
         system.start()
         yield system
     finally:
         system.stop()
+
+
+def _ask(url: str, token: str, body: bytes | None = None) -> Any:
+    """What JSON is answered; raises while it isn't."""
+    headers = {"X-Consul-Token": token} if token else {}
+    answer = requests.request("GET" if body is None else "POST", url, data=body, headers=headers, timeout=ASK_SECONDS)
+    answer.raise_for_status()
+    return answer.json()
 
 
 def _address(url: str) -> Address:
