@@ -22,8 +22,9 @@ from benchmarks.compare.asker import Asker
 from benchmarks.compare.portrait import KINDS, Sitting
 from benchmarks.compare.side_by_side import Row
 from benchmarks.compare.systems import PEERS, System, present, started
-from benchmarks.compare.workloads import WORKLOADS, Workload
+from benchmarks.compare.workloads import CACHED, WORKLOADS, Workload
 
+OUT = "docs/performance"
 CONNECTIONS = (1, 4, 16, 64, 256, 1024)
 QUICK_WORKLOADS = ("put1", "put64", "fput64", "get64")
 QUICK_CONNECTIONS = (1, 16, 256)
@@ -38,6 +39,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
+        self._ours = "kvorum-redis" if options.redis else "kvorum"
         self._began = time.monotonic()
         self.rows: dict[str, list[Row]] = {}
         self.portraits: dict[str, dict[str, Any]] = {}
@@ -55,7 +57,8 @@ class Run:
         :param folder: for the data of all systems.
         """
         options = self._options
-        peers, missing = present([name for name in options.peers if PEERS[name].has_acl or not options.acl])
+        found, missing = present([self._ours, *(name for name in options.peers if PEERS[name].has_acl or not options.acl)])
+        peers = found[1:] if self._ours in found else []
         self.notes += [*missing, *([ACL_NOTE] if options.acl else [])]
         for line in missing:
             self.tell(line)
@@ -64,14 +67,14 @@ class Run:
             for name in peers if "table" in options.parts else []:
                 self._table(asker, name, folder)
                 self._write(facts)
-            for name in ["kvorum", *peers] if "plots" in options.parts else []:
+            for name in found if "plots" in options.parts else []:
                 self._portrait(asker, name, folder)
                 self._write(facts)
 
     def _table(self, asker: Asker, peer: str, folder: Path) -> None:
         workloads: list[Workload] = [WORKLOADS[name] for name in self._options.only]
         options = self._options
-        with tempfile.TemporaryDirectory(dir=folder) as data, self._started("kvorum", data) as ours, self._started(peer, data) as theirs:
+        with tempfile.TemporaryDirectory(dir=folder) as data, self._started(self._ours, data) as ours, self._started(peer, data) as theirs:
             for system in (ours, theirs):
                 self._know(system.name, system.version, system.note)
             self.tell(f"kvorum {ours.version} beside {theirs.name} {theirs.version}: {options.rounds} pairs of {options.seconds:g} s a row")
@@ -127,23 +130,26 @@ def parsed() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(prog="benchmarks.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--acl", action="store_true", help="ACLs on, denying by default: kvorum and Consul alone")
+    arguments.add_argument("--redis", action="store_true", help="a Redis beside kvorum, for ?cached reads beside Consul's")
     arguments.add_argument("--peers", type=_names(PEERS), default=None, help="some of " + ",".join(PEERS))
     arguments.add_argument("--only", type=_names(WORKLOADS), default=None, help="rows of the table: some of " + ",".join(WORKLOADS))
-    arguments.add_argument("--parts", type=_names(("table", "plots")), default=["table", "plots"], help="table,plots")
+    arguments.add_argument("--parts", type=_names(("table", "plots")), default=None, help="table,plots")
     arguments.add_argument("--rounds", type=int, default=None, help="pairs of runs a row (3)")
     arguments.add_argument("--seconds", type=float, default=None, help="a run of a closed loop (2)")
     arguments.add_argument("--open-seconds", type=float, default=None, help="a run of an open loop (10)")
-    arguments.add_argument("--out", default="docs/performance", help="the folder for what is written (docs/performance)")
+    arguments.add_argument("--out", default=None, help=f"the folder for what is written ({OUT}, or one in build/)")
     options = arguments.parse_args()
     quick = options.quick
     options.after_seconds = 3.5 if quick else 6.0
     options.connections = QUICK_CONNECTIONS if quick else CONNECTIONS
     usual = {
-        "peers": ["consul"] if quick else list(PEERS),
-        "only": list(QUICK_WORKLOADS if quick else WORKLOADS),
+        "peers": ["consul"] if quick or options.redis else list(PEERS),
+        "only": [CACHED] if options.redis else list(QUICK_WORKLOADS) if quick else [name for name in WORKLOADS if name != CACHED],
+        "parts": ["table"] if options.redis or options.acl else ["table", "plots"],
         "rounds": 1 if quick else 3,
         "seconds": 1.0 if quick else 2.0,
         "open_seconds": 2.0 if quick else 10.0,
+        "out": "build/bench-" + ("quick" if quick else "redis" if options.redis else "acl") if quick or options.redis or options.acl else OUT,
     }
     for name, value in usual.items():
         if getattr(options, name) is None:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 
 from benchmarks.compare.load import Address
-from benchmarks.compare.workloads import WORKLOADS
+from benchmarks.compare.workloads import CACHED, WORKLOADS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "processes"))
 
@@ -52,7 +52,7 @@ class System(ABC):
     name = ""
     dialect = "consul"
     note = ""
-    offers = frozenset(WORKLOADS)
+    offers = frozenset(WORKLOADS) - {CACHED}
     has_acl = False
 
     def __init__(self, directory: Path, token: str = "") -> None:
@@ -60,6 +60,11 @@ class System(ABC):
         self.token = token
         self.version = ""
         self.addresses: list[Address] = []
+
+    @classmethod
+    def find(cls) -> str:
+        """The program that is not of this checkout; raises :class:`Missing`."""
+        return ""
 
     @abstractmethod
     def start(self) -> None:
@@ -94,10 +99,14 @@ class Kvorum(System):
     name = "kvorum"
     has_acl = True
 
+    def settings(self) -> dict[str, str]:
+        """What differs from the defaults."""
+        acl = {"KVORUM_ACL_ENABLED": "true", "KVORUM_ACL_DEFAULT_POLICY": "deny", "KVORUM_ACL_INITIAL_MANAGEMENT": self.token}
+        return acl if self.token else {}
+
     def start(self) -> None:
         """Start it."""
-        acl = {"KVORUM_ACL_ENABLED": "true", "KVORUM_ACL_DEFAULT_POLICY": "deny", "KVORUM_ACL_INITIAL_MANAGEMENT": self.token}
-        self._cluster = Cluster(self.directory, COUNT, acl if self.token else None)
+        self._cluster = Cluster(self.directory, COUNT, self.settings())
         self._cluster.start_all()
         self.addresses = [_address(node.url) for node in self._cluster.nodes]
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=TOP, capture_output=True, text=True, check=False).stdout.strip()
@@ -121,6 +130,39 @@ class Kvorum(System):
         node.kill()
 
 
+class KvorumWithRedis(Kvorum):
+    """kvorum with a Redis beside it, which its agents write to and ``?cached`` reads ask."""
+
+    note = (
+        "A Redis runs beside kvorum: it answers ?cached reads, and every write goes there too. Consul takes ?cached with a key, and reads as always."
+    )
+    offers = frozenset(WORKLOADS)
+
+    @classmethod
+    def find(cls) -> str:
+        """Of the Redis."""
+        if found := shutil.which("redis-server"):
+            return found
+        raise Missing("no redis-server on PATH")
+
+    def settings(self) -> dict[str, str]:
+        """Where the Redis is."""
+        return {**super().settings(), "KVORUM_REDIS_URL": f"redis://127.0.0.1:{self._port}/0"}
+
+    def start(self) -> None:
+        """Start the Redis first."""
+        (self._port,) = free_ports(1)
+        line = [self.find(), "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--save", ""]
+        self._redis = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+        super().start()
+
+    def stop(self) -> None:
+        """End both."""
+        super().stop()
+        self._redis.kill()
+        self._redis.wait()
+
+
 class Peer(System):
     """Another program: three processes that are started by command lines, each with a log of its own."""
 
@@ -128,11 +170,6 @@ class Peer(System):
         super().__init__(directory, token)
         self.program = self.find()
         self._processes: list[subprocess.Popen[bytes]] = []
-
-    @classmethod
-    @abstractmethod
-    def find(cls) -> str:
-        """The program; raises :class:`Missing`."""
 
     @abstractmethod
     def command_lines(self) -> list[list[str]]:
@@ -187,6 +224,7 @@ class Consul(Peer):
     """Consul servers, which is what kvorum can stand in for."""
 
     name = "Consul"
+    offers = frozenset(WORKLOADS)  # it takes ?cached, and answers as always
     has_acl = True
 
     @classmethod
@@ -326,7 +364,7 @@ class PySyncObj(Peer):
 
 
 PEERS = MappingProxyType({"consul": Consul, "etcd": Etcd, "pysyncobj": PySyncObj})
-SYSTEMS: MappingProxyType[str, type[System]] = MappingProxyType({"kvorum": Kvorum, **PEERS})
+SYSTEMS: MappingProxyType[str, type[System]] = MappingProxyType({"kvorum": Kvorum, "kvorum-redis": KvorumWithRedis, **PEERS})
 
 
 def present(names: list[str]) -> tuple[list[str], list[str]]:
@@ -337,8 +375,7 @@ def present(names: list[str]) -> tuple[list[str], list[str]]:
     found, missing = [], []
     for name in names:
         try:
-            if name in PEERS:
-                PEERS[name].find()
+            SYSTEMS[name].find()
             found.append(name)
         except Missing as error:
             missing.append(f"{name} is left out: {error}")

@@ -24,6 +24,8 @@ class Workload:
     weight: int = 1
 
 
+CACHED = "cached64"
+"""The one that needs a Redis; without, it is an ordinary read."""
 WORKLOADS = {
     one.name: one
     for one in (
@@ -36,6 +38,7 @@ WORKLOADS = {
         Workload("getc64", "GET ?consistent, 64", "get", 64, "?consistent"),
         Workload("fget64", "GET at a follower, 64", "get", 64, follower=True),
         Workload("stale64", "GET ?stale at a follower, 64", "get", 64, "?stale", follower=True),
+        Workload("cached64", "GET ?cached, 64 connections", "get", 64, "?cached"),
         Workload("mixed64", "one PUT, nine GET, 64", "mixed", 64),
         Workload("txn64", "transactions of 64 PUT, 16; keys a second", "txn", 16, weight=TRANSACTION_OPERATIONS),
         Workload("list1000", "listings of 1,000 keys, 8", "list", 8),
