@@ -10,7 +10,7 @@ from typing import Any, Self
 from benchmarks.compare import load
 from benchmarks.compare.dialects import DIALECTS
 from benchmarks.compare.load import Address, Figures, quantile
-from benchmarks.compare.systems import System
+from benchmarks.compare.system import System
 
 FILL_CONNECTIONS = 256
 FILL_SECONDS = 120.0

@@ -146,7 +146,7 @@ class Load:
         self._requests = requests
         self._over = asyncio.Event()
 
-    async def run(self, addresses: tuple[Address, ...], connections: int, begun: Callable[[], object]) -> Figures:
+    async def run(self, addresses: tuple[Address, ...], connections: int, begun: Callable[[], object] = lambda: None) -> Figures:
         """Connect, ask until the time is up, and wait for the answers.
 
         :param connections: in all; they go to the addresses in turn.

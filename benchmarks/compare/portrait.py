@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.compare.asker import Asker, Order, summary
 from benchmarks.compare.load import Figures
-from benchmarks.compare.systems import System
+from benchmarks.compare.system import System
 
 KINDS = ("put", "get")
 OPEN_CONNECTIONS = 256

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.compare.asker import Asker, Order, summary
-from benchmarks.compare.systems import System
+from benchmarks.compare.system import System
 from benchmarks.compare.workloads import Workload
 
 
