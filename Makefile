@@ -23,7 +23,7 @@ TEST_OPTIONS =
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults fuzz-http write-faults leader-changes verify format up down logs chaos-quick bench bench-quick bench-micro bench-cpu bench-million bench-growth bench-failover bench-waiters bench-wiped build lock docs clean clean-data
+.PHONY: help setup consul run test test-image raft-wheel-test sim sim-twice scenarios coverage explore sim-record explore-record crash-images differential mutants mutants-service session-faults watch-faults fuzz-http write-faults leader-changes verify format up down logs chaos-quick bench bench-quick bench-acl bench-redis bench-micro bench-cpu bench-million bench-growth bench-failover bench-waiters bench-wiped build lock docs clean clean-data
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -125,11 +125,20 @@ chaos-quick: $(STAMP) up ## import /etc, stop the leader while a writer runs, st
 bench-failover: $(STAMP) ## kill -9 of the leader under load (KILLS=20): time to the next acknowledged write
 	@$(BIN)/python benchmarks/failover.py --kills $(KILLS)
 
-bench: $(STAMP) ## beside Consul, etcd and PySyncObj, as far as they are here: tables and plots into docs/performance (a quarter of an hour)
+bench: $(STAMP) .pysyncobj ## beside Consul, etcd and PySyncObj, as far as they are here: tables and plots into docs/performance (a quarter of an hour)
 	@$(BIN)/python -m benchmarks.compare --out docs/performance
+
+.pysyncobj: requirements-bench.lock
+	@$(BIN)/pip install --quiet --no-deps --require-hashes --target .pysyncobj --requirement requirements-bench.lock
 
 bench-quick: $(STAMP) ## a minute of it: a few rows beside Consul, nothing to quote
 	@$(BIN)/python -m benchmarks.compare --quick
+
+bench-acl: $(STAMP) ## beside Consul with ACLs on at both, denying by default
+	@$(BIN)/python -m benchmarks.compare --acl
+
+bench-redis: $(STAMP) ## ?cached reads through a Redis beside kvorum
+	@$(BIN)/python -m benchmarks.compare --redis
 
 bench-micro: $(STAMP) ## what the parts of a node cost, each by itself (half a minute)
 	@$(BIN)/python benchmarks/micro.py
