@@ -16,21 +16,38 @@ SETTINGS = "performance { raft_multiplier = 1 } limits { http_max_conns_per_clie
 """Consul's own advice for production, and room for the connections of one load generator."""
 
 
+def command_line(program: str, name: str, data_dir: Path, ports: tuple[int, int, int], join: list[int], *, token: str = "") -> list[str]:
+    """How one server of a cluster is started.
+
+    :param ports: of its own: for clients, for servers, for gossip.
+    :param join: the ports for gossip of all servers.
+    :param token: switches the ACL on, denies by default, and may do everything; empty for no ACL.
+    """
+    http, server, serf = ports
+    listening = f"ports {{ dns = -1 grpc = -1 http = {http} server = {server} serf_lan = {serf} serf_wan = -1 }}"
+    acl = f'acl {{ enabled = true default_policy = "deny" tokens {{ master = "{token}" agent = "{token}" }} }}'
+    argv = [program, "agent", "-server", f"-bootstrap-expect={len(join)}", f"-node={name}", f"-data-dir={data_dir}"]
+    argv += ["-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err", "-retry-interval=1s", "-hcl", listening, "-hcl", SETTINGS]
+    argv += ["-hcl", acl] if token else []
+    return argv + [f"-retry-join=127.0.0.1:{other}" for other in join if other != serf]
+
+
+def environ() -> dict[str, str]:
+    """The variables that a server gets: nothing that would configure it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("CONSUL_")}
+
+
 class ConsulNode(Node):
     """One server; its output goes to ``<directory>/<name>.log``."""
 
     def __init__(self, name: str, directory: Path, *, ports: tuple[int, int, int], join: list[int], program: str) -> None:
-        http, server, serf = ports
         self.name = name
-        self.url = f"http://127.0.0.1:{http}"
+        self.url = f"http://127.0.0.1:{ports[0]}"
         self.data_dir = directory / name
         self.log_path = directory / f"{name}.log"
         self.process = None
-        self.environ = {key: value for key, value in os.environ.items() if not key.startswith("CONSUL_")}
-        listening = f"ports {{ dns = -1 grpc = -1 http = {http} server = {server} serf_lan = {serf} serf_wan = -1 }}"
-        self._argv = [program, "agent", "-server", f"-bootstrap-expect={len(join)}", f"-node={name}", f"-data-dir={self.data_dir}"]
-        self._argv += ["-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err", "-retry-interval=1s", "-hcl", listening, "-hcl", SETTINGS]
-        self._argv += [f"-retry-join=127.0.0.1:{other}" for other in join if other != serf]
+        self.environ = environ()
+        self._argv = command_line(program, name, self.data_dir, ports, join)
         self._count = len(join)
 
     def start(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from benchmarks import consul_nodes
 from benchmarks.compare.system import COUNT, TOP, Missing, System, ask_json
 from benchmarks.compare.workloads import WORKLOADS
 
@@ -96,24 +97,25 @@ class Consul(Peer):
         raise Missing("no Consul: set CONSUL_BIN, or run make consul")
 
     def command_lines(self) -> list[list[str]]:
-        """Servers that find each other through the first one's gossip port."""
+        """Servers that find each other by gossip."""
         ports = free_ports(3 * COUNT)
-        http, server, serf = ports[:COUNT], ports[COUNT : 2 * COUNT], ports[2 * COUNT :]
-        self.addresses = [("127.0.0.1", port) for port in http]
-        common = ["-server", f"-bootstrap-expect={COUNT}", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err", "-retry-interval=1s"]
-        rest = "performance { raft_multiplier = 1 } limits { http_max_conns_per_client = 8000 }"
-        if self.token:
-            rest += f' acl {{ enabled = true default_policy = "deny" tokens {{ master = "{self.token}" agent = "{self.token}" }} }}'
-        lines = []
-        for number in range(COUNT):
-            own = f"ports {{ dns = -1 grpc = -1 serf_wan = -1 http = {http[number]} server = {server[number]} serf_lan = {serf[number]} }}"
-            names = [f"-node=peer{number}", f"-data-dir={self.directory}/{number}", f"-retry-join=127.0.0.1:{serf[0]}"]
-            lines.append([self.program, "agent", *common, *names, "-hcl", own, "-hcl", rest])
-        return lines
+        join = ports[2 * COUNT :]
+        self.addresses = [("127.0.0.1", port) for port in ports[:COUNT]]
+        return [
+            consul_nodes.command_line(
+                self.program,
+                f"peer{number}",
+                self.directory / str(number),
+                (ports[number], ports[COUNT + number], join[number]),
+                join,
+                token=self.token,
+            )
+            for number in range(COUNT)
+        ]
 
     def environ(self) -> dict[str, str]:
         """Nothing that would configure it."""
-        return {key: value for key, value in os.environ.items() if not key.startswith("CONSUL_")}
+        return consul_nodes.environ()
 
     def ask_version(self) -> str:
         """Of the first node."""

@@ -58,7 +58,8 @@ class FastPath:
         return None if answer is None else Complete(*complete(environ, answer))
 
     def _get(self, target: str, variables: Mapping[str, str]) -> Complete | None:
-        kept, required = self._kept.find(target, variables, self._backend.connection), None
+        connection, required = self._backend.connection, None
+        kept = self._kept.find(target, variables, connection)
         if kept is not None:
             began = perf_counter()
             try:
@@ -77,7 +78,7 @@ class FastPath:
             return None
         made = Complete(*complete(environ, answer))
         if standing.as_of:
-            self._kept.keep(target, Kept(made, answer[0], variables, standing.as_of, standing.freshness))
+            self._kept.keep(target, Kept(made, answer[0], variables, standing.as_of, standing.freshness), connection)
         return made
 
     def _answer(self, method: str, target: str, environ: Mapping[str, Any], standing: Standing | None) -> Answer | None:

@@ -72,8 +72,13 @@ class KeptAnswers:
         kept = self._by_target.get(target)
         return kept if kept is not None and kept.variables is variables else None
 
-    def keep(self, target: str, kept: Kept) -> None:
-        """Keep an answer, if it is not too long, and its client did not put something new into its header lines: it would do so again."""
+    def keep(self, target: str, kept: Kept, connection: int) -> None:
+        """Keep an answer, if it is not too long, and its client did not put something new into its header lines: it would do so again.
+
+        :param connection: as it was when the request came; an answer from before the present one is not kept.
+        """
+        if connection != self._connection:
+            return
         if self._clients.get(id(kept.variables)) is not kept.variables:
             if len(self._clients) >= CLIENTS_MAX:
                 self._clients.clear()

@@ -26,6 +26,7 @@ from service.api.fastpath import FastPath
 from service.domain import commands
 from service.ipc import protocol
 from service.ipc.client import AgentClient
+from service.ipc.page import LeasePage
 from service.ipc.report import MemberReport, NodeReport
 from service.settings import load
 from service.store.machine import KvMachine
@@ -300,6 +301,18 @@ class Worker:
 def worker(tmp_path: Path) -> Iterator[Worker]:
     """A worker with its agent."""
     made = Worker(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(worker: Worker) -> Iterator[LeasePage]:
+    """The agent's page of the lease, which lasts; the worker has seen it, and the key ``a`` is there."""
+    made = LeasePage()
+    worker.put("a", b"v")
+    worker.agent.send(protocol.Lease(str(made.path)))
+    made.publish(2**62, 0)
+    worker.until(lambda: worker.client.lease_index() == 0)
     yield made
     made.close()
 

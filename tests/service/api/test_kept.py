@@ -1,7 +1,6 @@
 """Answers that are given again: never older than the lease or a barrier allows, and never to somebody who may not have them."""
 
 import json
-from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -30,18 +29,6 @@ def kept_for(worker: Any, uri: str, client: Any) -> Kept | None:
     """What is kept, were it asked for now."""
     found: Kept | None = worker.fast._kept.find(uri, client, worker.client.connection)
     return found
-
-
-@pytest.fixture
-def page(worker: Any) -> Iterator[LeasePage]:
-    """The agent's page, which the worker has seen; the key ``a`` is there, and an answer about it is kept."""
-    made = LeasePage()
-    worker.put("a", b"v")
-    worker.agent.send(protocol.Lease(str(made.path)))
-    made.publish(FAR, 0)
-    worker.until(lambda: worker.client.lease_index() == 0)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -107,6 +94,18 @@ def test_another_agent_may_have_another_state(worker: Any, reads: list[bytes]) -
     assert get(worker, "/v1/kv/a?raw") == b"v"
     assert reads == [b"a"]
     assert kept_for(worker, "/v1/kv/a", CLIENT) is None
+
+
+def test_an_answer_that_took_longer_than_the_connection() -> None:
+    """It comes from the files of the agent before, which may have set them aside."""
+    answers = KeptAnswers()
+    made = Kept(Complete("200 OK", [], b""), 200, CLIENT, 1, Freshness(fresh=True))
+    for connection in (1, 1, 2):
+        answers.find("/v1/kv/a", CLIENT, connection)
+        answers.keep("/v1/kv/a", made, 1)
+    assert answers.find("/v1/kv/a", CLIENT, 2) is None
+    answers.keep("/v1/kv/a", made, 2)
+    assert answers.find("/v1/kv/a", CLIENT, 2) is made
 
 
 def test_absence_and_listings_are_kept_too(worker: Any, page: LeasePage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,9 +199,10 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "BYTES_MAX", 10_000)
     monkeypatch.setattr(kept, "ANSWER_BYTES_MAX", 2_000)
     answers = KeptAnswers()
+    answers.find("/", CLIENT, 1)
 
     def keep(target: str, length: int) -> bool:
-        answers.keep(target, Kept(Complete("200 OK", [], b"x" * length), 200, CLIENT, 1, Freshness(fresh=True)))
+        answers.keep(target, Kept(Complete("200 OK", [], b"x" * length), 200, CLIENT, 1, Freshness(fresh=True)), 1)
         return answers.find(target, CLIENT, 1) is not None
 
     assert not keep("/first", 1)  # this client's header lines are new

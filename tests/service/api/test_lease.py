@@ -19,18 +19,6 @@ def asked(worker: Any, uri: str = "/v1/kv/a") -> int:
     return len(worker.agent.received(protocol.Barrier)) - before
 
 
-@pytest.fixture
-def page(worker: Any) -> Any:
-    """The agent's page, which the worker has seen."""
-    made = LeasePage()
-    worker.put("a", b"v")
-    worker.agent.send(protocol.Lease(str(made.path)))
-    made.publish(FAR, 0)
-    worker.until(lambda: worker.client.lease_index() == 0)
-    yield made
-    made.close()
-
-
 def test_a_read_under_the_lease_asks_nobody(worker: Any, page: LeasePage) -> None:
     """Exactly as far as the state has applied is far enough."""
     page.publish(FAR, worker.agent.machine.applied_index)
