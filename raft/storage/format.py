@@ -15,6 +15,7 @@ from raft.storage.schema import APPLICATION_ID, FORMAT_VERSION
 
 _OPERATION = "open the log"
 _MAGIC = b"SQLite format 3\x00"
+_JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 _HEADER_BYTES = 100
 _PAGE_BYTES = 4096
 _USER_VERSION_AT, _APPLICATION_ID_AT = 60, 68
@@ -36,6 +37,8 @@ def check_file(path: Path) -> None:
     if not header:
         return
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        if _is_torn_beginning(path):
+            return
         raise StorageCorrupt(_OPERATION, f"{path} is not a SQLite file", RESTORE_HINT)
     application_id = _NUMBER.unpack_from(header, _APPLICATION_ID_AT)[0]
     if application_id == APPLICATION_ID:
@@ -57,6 +60,18 @@ def is_fresh(connection: Connection, path: Path) -> bool:
     if application_id != 0 or connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one():
         raise _foreign(path, application_id)
     return True
+
+
+def _is_torn_beginning(path: Path) -> bool:
+    """Whether a power loss in the middle of the very first write can have left this: by the journal beside it, SQLite makes the file empty again.
+
+    Later there is never such a journal: the log is in WAL mode.
+    """
+    journal = path.with_name(path.name + "-journal")
+    if path.stat().st_size > _PAGE_BYTES or not journal.exists():
+        return False
+    with journal.open("rb") as file:
+        return file.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
 
 
 def _may_be_unfinished(path: Path) -> bool:

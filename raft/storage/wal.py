@@ -5,6 +5,10 @@ was never acknowledged. After a flipped bit it loses acknowledged entries. The t
 the next transaction writes its first frame. So a frame that continues the checksum of a *commit* frame proves that this commit, and
 all before it, had reached the disk; a bad frame at or before it is damage.
 
+What says that a frame commits must be the frame's own. In a transaction that was never synced any sector may be missing, and the file then holds
+there what an earlier round of the log had written. So the word counts in a sound frame, and in another one if it shares its sector with the salts of
+this round.
+
 A damaged last transaction can't be told from a torn one here: nothing in the file tells it. :mod:`raft.storage.witness` does.
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -20,6 +24,8 @@ _HEADER = Struct(">8I")
 _FRAME = Struct(">6I")
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
+_SECTOR_BYTES = 512
+_COMMITS_AT, _SALTS_AT = 4, 8
 
 
 class _Header(NamedTuple):
@@ -55,7 +61,7 @@ def check_wal(path: Path) -> None:
     frames = _frames(content, header)
     bad = _first_bad(content, header, frames)
     for number in range(bad, len(frames) - 1):
-        if frames[number].commits and _continues(content, header, frames[number].stored, frames[number + 1]):
+        if _is_commit(content, header, frames, number) and _continues(content, header, frames[number].stored, frames[number + 1]):
             raise StorageCorrupt("open the log", f"frame {bad + 1} of {path} is damaged, and later transactions follow it", RESTORE_HINT)
 
 
@@ -87,6 +93,15 @@ def _first_bad(content: bytes, header: _Header, frames: list[_Frame]) -> int:
             return number
         previous = frame.stored
     return len(frames)
+
+
+def _is_commit(content: bytes, header: _Header, frames: list[_Frame], number: int) -> bool:
+    frame = frames[number]
+    if not frame.commits:
+        return False
+    if (frame.offset + _COMMITS_AT) // _SECTOR_BYTES == (frame.offset + _SALTS_AT) // _SECTOR_BYTES:
+        return True
+    return number > 0 and _continues(content, header, frames[number - 1].stored, frame)
 
 
 def _continues(content: bytes, header: _Header, previous: tuple[int, int], frame: _Frame) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from raft.testing.crash_plan import FOLLOWER, LEADER, RECEIVER, ROLES, Apply, Arrive, Compact, Operation, Write
 from raft.testing.crashes import CELLS, Summary, crash, hunt, main, places_inside, record_script
-from raft.testing.images import CLASSES, KILL, POWER, TORN
+from raft.testing.images import CLASSES, KILL, POWER, TORN, places
 from raft.testing.recording import Marked, Synced
 
 pytestmark = pytest.mark.processes
@@ -40,6 +40,18 @@ def test_st_02_power_loss_takes_nothing_that_was_acknowledged(library: Path, wor
     summary = crashed(library, workspace, role, POWER)
     assert summary.failures == []
     assert sum(summary.checked.values()) == IMAGES
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_st_02_power_loss_while_the_files_are_made(library: Path, workspace: Path, role: str) -> None:
+    """Until the first acknowledgement, every place and however much is found: the node starts. A torn first page of the log is no damage."""
+    recording, summary = record_script(library, workspace, role), Summary()
+    acknowledged = next(number for number, event in enumerate(recording.events) if isinstance(event, Marked))
+    beginning = [place for place in places(recording.events)[POWER] if place.event <= acknowledged]
+    for seed in range(3):
+        crash(recording, workspace, summary, count=0, seed=seed, failures_max=3, among={KILL: [], TORN: [], POWER: beginning})
+    assert summary.failures == []
+    assert summary.checked[role, POWER] == 3 * len(beginning)
 
 
 def around(library: Path, workspace: Path, role: str, kind: type[Operation]) -> list[str]:

@@ -122,6 +122,15 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert (tmp_path / "log.db").read_bytes() == b"not a database" * 100
 
 
+@pytest.mark.parametrize(("length", "journal"), [(4097, b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"), (4096, b"another"), (4096, b"")])
+def test_a_file_that_is_no_database_beside_a_journal(tmp_path: Path, length: int, journal: bytes) -> None:
+    """Only what the first write of a log can have left is taken for that: no more than a page, beside a journal of SQLite's."""
+    (tmp_path / "log.db").write_bytes(b"x" * length)
+    (tmp_path / "log.db-journal").write_bytes(journal)
+    assert "log.db is not a SQLite file" in str(raised(StorageCorrupt, lambda: SqliteLog(tmp_path)))
+    assert (tmp_path / "log.db").read_bytes() == b"x" * length
+
+
 @pytest.mark.parametrize("application_id", [0, 77])
 def test_a_database_of_another_program(tmp_path: Path, application_id: int) -> None:
     """Another program's database is refused and left alone, whether it has named itself or not."""
