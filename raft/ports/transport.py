@@ -47,7 +47,7 @@ class Transport(Protocol):
         ...
 
     def send(self, messages: tuple[Message, ...]) -> None:
-        """Send, in order for each recipient and kind of traffic. Never blocks and never raises: what can't be sent is dropped.
+        """Send, in order for each recipient and kind of traffic; replies may overtake. Never blocks and never raises: what can't be sent is dropped.
 
         Messages of :data:`raft.core.messages.CONTROL` never wait behind others.
         """

@@ -1,8 +1,8 @@
 """Messages between nodes over HTTP/1.1.
 
 Each peer is reached on two connections (:mod:`raft.transport.http_lane`), so that a heartbeat never waits behind an append or a
-snapshot. Requests carry batches of messages and are answered as soon as the messages are handed over: an answer says that they have
-arrived, not what they led to.
+snapshot. Requests carry batches of messages. An answer says that they have arrived; it may be held back for a moment, and then brings what the
+peer replies (:mod:`raft.transport.http_replies`).
 """
 
 import asyncio
@@ -11,20 +11,20 @@ from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from raft.core.messages import CONTROL, AppendRequest, InstallSnapshot, Message
+from raft.core.messages import InstallSnapshot, Message
 from raft.core.model import NodeId
 from raft.errors import MalformedMessage, MessageRefused, UnsupportedVersion, WrongCluster, WrongRecipient
 from raft.ports.storage import SnapshotSource
 from raft.ports.transport import TransportHandler
 from raft.transport.codec import decode, encode_message
+from raft.transport.http_connection import NO_CONTENT, Answer, Pending
 from raft.transport.http_lane import Peer, Route
-from raft.transport.http_server import MESSAGES_PATH, SNAPSHOT_PATH, Answer, HttpServer, not_attached
+from raft.transport.http_server import MESSAGES_PATH, SNAPSHOT_PATH, HttpServer, not_attached
 from raft.transport.http_snapshot import SnapshotReceiver, SnapshotSender
 from raft.transport.resolver import Resolver
 
 logger = logging.getLogger(__name__)
 
-_CONTROL = frozenset(CONTROL)
 _ENVELOPE_BYTES = 1_024  # what version, cluster, ids and lengths add to a message
 
 REFUSALS: dict[type[MessageRefused], HTTPStatus] = {
@@ -96,7 +96,7 @@ class HttpTransport:
         for peer_id, address in addresses.items():
             if peer_id not in self._peers and peer_id != self._node_id:
                 route = Route(self._cluster_id, self._node_id, peer_id, address, self._resolver)
-                self._peers[peer_id] = Peer(route, self._limits, self._unreachable, self._spawn)
+                self._peers[peer_id] = Peer(route, self._limits, dropped=self._unreachable, received=self._receive_answer, spawn=self._spawn)
 
     def send(self, messages: tuple[Message, ...]) -> None:
         """Queue messages for their recipients; they leave at the end of this turn of the loop."""
@@ -115,8 +115,7 @@ class HttpTransport:
                     self._limits.body_bytes_max,
                 )
                 continue
-            message_class = type(message)
-            (peer.control if message_class in _CONTROL else peer.bulk).put(encoded, message_class is AppendRequest)
+            peer.put(encoded, type(message))
 
     async def send_snapshot(self, message: InstallSnapshot, source: SnapshotSource) -> None:
         """Stream a snapshot to ``message.to``; it goes on where an earlier attempt for the same message broke off.
@@ -145,16 +144,28 @@ class HttpTransport:
             await self._receiver.stop()
         self._handler = None
 
-    def _receive(self, body: bytes) -> Answer:
+    def _receive(self, body: bytes, takes_messages: bool) -> Answer | Pending:
         handler = self._handler
         if handler is None:
             return not_attached(body)
         try:
-            messages = decode(body, self._cluster_id, self._node_id, self._limits.body_bytes_max)
+            messages = self._decode(body)
         except MessageRefused as error:
             return refusal(error)
+        peer = self._peers.get(messages[0].sender) if takes_messages else None
+        answer = NO_CONTENT if peer is None else peer.hold(messages)
         handler.receive(messages)
-        return HTTPStatus.NO_CONTENT, b""
+        return answer
+
+    def _receive_answer(self, peer: NodeId, body: bytes) -> None:
+        messages = self._decode(body)
+        if messages[0].sender != peer:
+            raise MalformedMessage(f"messages of {messages[0].sender!r} in an answer of {peer!r}")
+        if self._handler is not None:
+            self._handler.receive(messages)
+
+    def _decode(self, body: bytes) -> tuple[Message, ...]:
+        return decode(body, self._cluster_id, self._node_id, self._limits.body_bytes_max)
 
     async def _receive_piece(self, body: bytes) -> Answer:
         if self._receiver is None:

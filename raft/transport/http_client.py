@@ -23,9 +23,13 @@ Answered = Callable[[int, bytes], None]
 Lost = Callable[[Exception | None], None]
 
 
-def request_head(address: str, path: str) -> bytes:
-    """Everything of a request before the number of its ``Content-Length``."""
-    return f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: ".encode("latin-1")
+def request_head(address: str, path: str, accept: bytes = b"") -> bytes:
+    """Everything of a request before the number of its ``Content-Length``.
+
+    :param accept: what is read in an answer besides text, if anything.
+    """
+    wanted = b"Accept: %b\r\n" % accept if accept else b""
+    return b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: " % (path.encode("latin-1"), address.encode("latin-1"), wanted)
 
 
 def frame_request(head: bytes, body: bytes) -> bytes:

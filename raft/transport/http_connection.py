@@ -1,7 +1,8 @@
 """One accepted connection: parses requests, keeps the limits, answers in order.
 
-Requests may be pipelined. Those for synchronous routes are answered together, with one write for all that arrived in one piece.
-While a coroutine route works, nothing more is read from the connection; what had been read waits behind it.
+Requests may be pipelined. Those for synchronous routes are answered together, with one write for all that arrived in one piece. Such a route may
+hold its answer back (:class:`Pending`); what is answered behind it waits for it. While a coroutine route works, nothing more is read from the
+connection; what had been read waits behind it.
 
 A request that breaks a rule gets an answer with the reason, and the connection ends: the rest of what the client sends is thrown away for
 a moment, so that it can read the answer before its own sending fails.
@@ -19,6 +20,12 @@ import httptools
 if TYPE_CHECKING:
     from raft.transport.http_server import HttpServer, Route
 
+Answer = tuple[int, bytes]
+"""Status and body."""
+
+NO_CONTENT: Answer = (HTTPStatus.NO_CONTENT, b"")
+MESSAGES_TYPE = b"application/msgpack"
+"""Who accepts this reads messages in answers."""
 LINGER_SECONDS = 1.0
 _NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -39,9 +46,35 @@ def _response(status: int, body: bytes, *, keep_alive: bool) -> bytes:
     return "\r\n".join((*head, "", "")).encode() + body
 
 
+class Pending:
+    """An answer that a synchronous route gives later. Whoever holds it must settle it; a connection that ends answers without waiting."""
+
+    __slots__ = ("_connection", "answer")
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self._connection: ServerConnection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody still waits for it."""
+        return self.answer is None
+
+    def attach(self, connection: "ServerConnection") -> None:
+        """It will be given on this connection."""
+        self._connection = connection
+
+    def settle(self, status: int, body: bytes) -> None:
+        """Give the answer; without effect when there is one already."""
+        if self.answer is None:
+            self.answer = (status, body)
+            if self._connection is not None:
+                self._connection.give_settled()
+
+
 class ServerConnection(asyncio.Protocol):
     """Invariants: answers leave in the order of the requests; ``_busy`` means that a coroutine route has the turn; ``_ended`` means
-    that no further request is taken, while answers to earlier ones may still be due.
+    that no further request is taken, while answers to earlier ones may still be due; ``_pending`` begins with an answer that is held back.
     """
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
@@ -51,6 +84,7 @@ class ServerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._answers: list[bytes] = []
+        self._pending: deque[Pending] = deque()
         self._waiting: deque[Callable[[], None]] = deque()
         self._busy = False
         self._ended = False
@@ -68,6 +102,7 @@ class ServerConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._expects_continue = False
+        self._takes_messages = False
 
     # --- the event loop's calls
 
@@ -84,6 +119,7 @@ class ServerConnection(asyncio.Protocol):
         self._ended = True
         self._transport = None
         self._waiting.clear()
+        self._give_pending()
         self._server.forget(self)
 
     def data_received(self, data: bytes) -> None:
@@ -127,13 +163,15 @@ class ServerConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Two headers matter: how long the body will be, and whether the client waits for leave to send it."""
+        """Three headers matter: how long the body will be, whether the client waits for leave to send it, and what it reads in an answer."""
         lower = name.lower()
         if lower == b"content-length":
             if int(value) > self._limits.body_bytes_max:
                 self._refuse_body(int(value))
         elif lower == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
+        elif lower == b"accept" and value == MESSAGES_TYPE:
+            self._takes_messages = True
 
     def on_headers_complete(self) -> None:
         """The body is next."""
@@ -157,7 +195,8 @@ class ServerConnection(asyncio.Protocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "this server speaks HTTP/1.1 only")
         if not self._ended:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._in_turn(partial(self._handle, self._parser.get_method(), self._url, body, self._parser.should_keep_alive()))
+            keep_alive, takes_messages = self._parser.should_keep_alive(), self._takes_messages
+            self._in_turn(partial(self._handle, self._parser.get_method(), self._url, body, keep_alive, takes_messages))
         self._new_request()
 
     # --- the server's calls
@@ -170,13 +209,18 @@ class ServerConnection(asyncio.Protocol):
         patience = self._limits.receive_seconds
         if self._write_paused_since is not None and now - self._write_paused_since > patience:
             self.abort()
-        elif self._busy or self._ended:
+        elif self._busy or self._ended or self._pending:
             return
         elif self._request_since is not None and now - self._request_since > patience:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request took longer than {patience:g} s (receive_seconds)")
             self._write_answers()
         elif self._request_since is None and now - self._idle_since > self._limits.server_idle_seconds:
             self._close()
+
+    def give_settled(self) -> None:
+        """An answer that was held back is there: it leaves, and those behind it that are there."""
+        self._collect()
+        self._write_answers()
 
     def abort(self) -> None:
         """Break the connection now."""
@@ -192,12 +236,12 @@ class ServerConnection(asyncio.Protocol):
         else:
             action()
 
-    def _handle(self, method: bytes, url: bytes, body: bytes, keep_alive: bool) -> None:
+    def _handle(self, method: bytes, url: bytes, body: bytes, keep_alive: bool, takes_messages: bool) -> None:
         path = url.decode("latin-1")
         if method != b"POST":
             self._respond(HTTPStatus.METHOD_NOT_ALLOWED, b"only POST is answered here", keep_alive)
         elif (at_once := self._server.sync_routes.get(path)) is not None:
-            self._respond(*self._server.answer_at_once(at_once, path, body), keep_alive)
+            self._take(self._server.answer_at_once(at_once, path, body, takes_messages and keep_alive), keep_alive)
         elif (route := self._server.routes.get(path)) is not None:
             self._busy = True
             self._update_reading()
@@ -206,6 +250,27 @@ class ServerConnection(asyncio.Protocol):
             task.add_done_callback(self._server.tasks.discard)
         else:
             self._respond(HTTPStatus.NOT_FOUND, f"nothing is at {path}".encode(), keep_alive)
+
+    def _take(self, answer: Answer | Pending, keep_alive: bool) -> None:
+        """The answer of a synchronous route, or its promise: in its turn."""
+        if isinstance(answer, tuple):
+            self._respond(*answer, keep_alive)
+            return
+        self._pending.append(answer)
+        answer.attach(self)
+        self._collect()
+
+    def _collect(self) -> None:
+        """What need not be held back any longer becomes the next to be written."""
+        while self._pending and (answer := self._pending[0].answer) is not None:
+            self._pending.popleft()
+            self._answers.append(_response(*answer, keep_alive=True))
+            self._idle_since = self._loop.time()
+
+    def _give_pending(self) -> None:
+        """Hold nothing back any longer. The last comes first, so that they leave together, with the first."""
+        for pending in tuple(reversed(self._pending)):
+            pending.settle(*NO_CONTENT)
 
     async def _run(self, route: "Route", path: str, body: bytes, keep_alive: bool) -> None:
         status, answer = await self._server.answer(route, path, body)
@@ -219,6 +284,7 @@ class ServerConnection(asyncio.Protocol):
         self._update_reading()
 
     def _respond(self, status: int, body: bytes, keep_alive: bool) -> None:
+        self._give_pending()
         self._answers.append(_response(status, body, keep_alive=keep_alive))
         self._idle_since = self._loop.time()
         if not keep_alive:
@@ -239,6 +305,7 @@ class ServerConnection(asyncio.Protocol):
         self._in_turn(partial(self._refuse_now, status, reason))
 
     def _refuse_now(self, status: int, reason: str) -> None:
+        self._give_pending()
         self._answers.append(_response(status, reason.encode(), keep_alive=False))
         self._write_answers()
         if self._transport is not None and self._transport.can_write_eof():

@@ -1,7 +1,7 @@
 """The way to one peer: two connections of their own, one for control messages and one for everything else.
 
 A lane takes encoded messages, sends those of one turn of the event loop as one request and several requests without waiting for the
-answers. An answer frees a place in the window, no more. What can't be sent is dropped and reported; Raft sends again what
+answers. An answer frees a place in the window, and may bring messages of the peer. What can't be sent is dropped and reported; Raft sends again what
 still matters, and a proposal is never sent twice by anybody.
 """
 
@@ -9,16 +9,23 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
+from raft.core.messages import CONTROL, AppendRequest, Message
 from raft.core.model import NodeId
+from raft.errors import MessageRefused
 from raft.transport.codec import BATCH_MESSAGES_MAX, encode_batch
 from raft.transport.http_client import ClientConnection, dial, frame_request, request_head
+from raft.transport.http_connection import MESSAGES_TYPE, Pending
+from raft.transport.http_replies import REPLIES, Replies
 from raft.transport.http_server import MESSAGES_PATH
 from raft.transport.limits import HttpLimits, LaneLimits
 from raft.transport.resolver import Resolver
 
 logger = logging.getLogger(__name__)
+
+_CONTROL = frozenset(CONTROL)
 
 
 class Route:
@@ -30,11 +37,15 @@ class Route:
         self.sender = sender
         self.peer = peer
         self.address = address
-        self._head = request_head(address, MESSAGES_PATH)
+        self._head = request_head(address, MESSAGES_PATH, MESSAGES_TYPE)
+
+    def body(self, batch: list[bytes]) -> bytes:
+        """These encoded messages as the body of a request or of an answer."""
+        return encode_batch(self.cluster, self.sender, self.peer, batch)
 
     def request(self, batch: list[bytes]) -> bytes:
         """One request that carries these encoded messages."""
-        return frame_request(self._head, encode_batch(self.cluster, self.sender, self.peer, batch))
+        return frame_request(self._head, self.body(batch))
 
     async def dial(self, connection: ClientConnection, seconds: float) -> None:
         """Connect to the peer.
@@ -49,6 +60,7 @@ class Lane:
 
     :param kind: for the log.
     :param dropped: called when messages were lost, as far as can be told; never from within :meth:`put`.
+    :param received: takes the body of an answer that brings messages; raises :class:`MessageRefused`.
     :param spawn: starts a task; the owner waits for its end when it stops.
     """
 
@@ -60,6 +72,7 @@ class Lane:
         connect_seconds: float,
         *,
         dropped: Callable[[], None],
+        received: Callable[[bytes], None],
         spawn: Callable[..., "asyncio.Task[None]"],
     ) -> None:
         self._kind = kind
@@ -67,6 +80,7 @@ class Lane:
         self._limits = limits
         self._connect_seconds = connect_seconds
         self._dropped = dropped
+        self._received = received
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[bytes, bool]] = deque()
@@ -207,8 +221,16 @@ class Lane:
         elif self._trouble:
             logger.info("%s at %s takes %s messages again", self._route.peer, self._route.address, self._kind)
             self._trouble = ""
+        if status == HTTPStatus.OK and not self._closed:
+            self._take(body)
         if self._queue:
             self._flush()
+
+    def _take(self, body: bytes) -> None:
+        try:
+            self._received(body)
+        except MessageRefused as error:
+            self._note_trouble(f"refused what the answer brought: {error}")
 
     def _lost(self, connection: ClientConnection, error: Exception | None) -> None:
         if connection is not self._connection:
@@ -255,9 +277,21 @@ class Lane:
 
 
 class Peer:
-    """Both lanes to one peer."""
+    """Both lanes to one peer, and the answers that it is owed on its own two.
 
-    def __init__(self, route: Route, limits: HttpLimits, dropped: Callable[[NodeId], None], spawn: Callable[..., "asyncio.Task[None]"]) -> None:
+    :param dropped: as for a lane, with the peer.
+    :param received: as for a lane, with the peer.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        limits: HttpLimits,
+        *,
+        dropped: Callable[[NodeId], None],
+        received: Callable[[NodeId, bytes], None],
+        spawn: Callable[..., "asyncio.Task[None]"],
+    ) -> None:
         self.address = route.address
         self._idle_seconds = limits.client_idle_seconds
         self._silence_seconds = limits.control.request_seconds
@@ -265,11 +299,26 @@ class Peer:
         def tell() -> None:
             dropped(route.peer)
 
-        self.control = Lane("control", route, limits.control, limits.connect_seconds, dropped=tell, spawn=spawn)
-        self.bulk = Lane("bulk", route, limits.bulk, limits.connect_seconds, dropped=tell, spawn=spawn)
+        take = partial(received, route.peer)
+        self.control = Lane("control", route, limits.control, limits.connect_seconds, dropped=tell, received=take, spawn=spawn)
+        self.bulk = Lane("bulk", route, limits.bulk, limits.connect_seconds, dropped=tell, received=take, spawn=spawn)
+        self._control_replies = Replies(route.body, limits.control.request_seconds, partial(self.control.put, is_append=False))
+        self._bulk_replies = Replies(route.body, limits.bulk.request_seconds, partial(self.bulk.put, is_append=False))
+
+    def put(self, encoded: bytes, message_class: type[Message]) -> None:
+        """Send a message: in an answer if it is a reply and one is held back, or on the lane for its kind."""
+        lane, replies = (self.control, self._control_replies) if message_class in _CONTROL else (self.bulk, self._bulk_replies)
+        if message_class not in REPLIES or not replies.put(encoded):
+            lane.put(encoded, message_class is AppendRequest)
+
+    def hold(self, messages: tuple[Message, ...]) -> Pending:
+        """The answer to a request of the peer that brought these."""
+        return (self._control_replies if type(messages[0]) in _CONTROL else self._bulk_replies).hold(messages)
 
     def sweep(self, now: float) -> None:
         """Look at the deadlines of both lanes. A peer that is silent on both is gone: bulk does not wait for its own, longer deadline."""
+        self._control_replies.sweep(now)
+        self._bulk_replies.sweep(now)
         silent = self.control.sweep(now, self._idle_seconds)
         if silent and self.bulk.silent_seconds(now) > self._silence_seconds:
             self.bulk.give_up(f"no answer on either connection within {self._silence_seconds:g} s")
@@ -277,6 +326,8 @@ class Peer:
             self.bulk.sweep(now, self._idle_seconds)
 
     def close(self) -> None:
-        """Break both connections."""
+        """Break both connections, and hold nothing back."""
+        self._control_replies.close()
+        self._bulk_replies.close()
         self.control.close()
         self.bulk.close()

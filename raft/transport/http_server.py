@@ -11,22 +11,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from raft.transport.address import parse_address
-from raft.transport.http_connection import ServerConnection
+from raft.transport.http_connection import Answer, Pending, ServerConnection
 from raft.transport.limits import HttpLimits
 
 logger = logging.getLogger(__name__)
 
-Answer = tuple[int, bytes]
 Route = Callable[[bytes], Awaitable[Answer]]
 """Takes a body, gives status and body. Runs as a task; requests behind it on the same connection wait."""
-SyncRoute = Callable[[bytes], Answer]
-"""The same for what is answered at once, on the loop."""
+SyncRoute = Callable[[bytes, bool], Answer | Pending]
+"""The same for what is answered on the loop, at once or when the route settles what it returned; the flag says whether the client reads messages in
+an answer."""
 
 MESSAGES_PATH = "/raft/v1/messages"
 SNAPSHOT_PATH = "/raft/v1/snapshot"
 
 
-def not_attached(_body: bytes) -> Answer:
+def not_attached(_body: bytes, _takes_messages: bool = False) -> Answer:
     """What the transport's own paths answer as long as the node has no identity."""
     return HTTPStatus.SERVICE_UNAVAILABLE, b"this node does not belong to a cluster yet"
 
@@ -121,10 +121,10 @@ class HttpServer:
             logger.exception("the route %s failed", path)
             return HTTPStatus.INTERNAL_SERVER_ERROR, b"internal error"
 
-    def answer_at_once(self, route: SyncRoute, path: str, body: bytes) -> Answer:
+    def answer_at_once(self, route: SyncRoute, path: str, body: bytes, takes_messages: bool) -> Answer | Pending:
         """The same for a route of the other kind."""
         try:
-            return route(body)
+            return route(body, takes_messages)
         except Exception:
             logger.exception("the route %s failed", path)
             return HTTPStatus.INTERNAL_SERVER_ERROR, b"internal error"

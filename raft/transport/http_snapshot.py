@@ -18,7 +18,8 @@ from raft.ports.storage import SnapshotSink, SnapshotSource
 from raft.ports.transport import TransportHandler
 from raft.transport.codec import SnapshotPiece, decode_piece, encode_piece
 from raft.transport.http_client import Caller
-from raft.transport.http_server import SNAPSHOT_PATH, Answer
+from raft.transport.http_connection import Answer
+from raft.transport.http_server import SNAPSHOT_PATH
 from raft.transport.limits import HttpLimits
 from raft.transport.resolver import Resolver
 

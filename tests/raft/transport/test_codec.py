@@ -254,7 +254,9 @@ def test_every_frame_has_an_answer(batch: list[Message], accidents: list[Callabl
 
     transport = HttpTransport(HttpServer("127.0.0.1:0"), TO, CLUSTER)
     transport._handler = Node()  # type: ignore[assignment]  # no more is needed
-    status, reason = transport._receive(body)
+    answer = transport._receive(body, False)
+    assert isinstance(answer, tuple)
+    status, reason = answer
     assert (status in REFUSALS.values(), status == HTTPStatus.NO_CONTENT) == (bool(reason), bool(handed))
     assert accidents or tuple(handed) == tuple(batch)
 
