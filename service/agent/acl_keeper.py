@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
@@ -20,33 +21,51 @@ from service.store.reader import Reader
 log = logging.getLogger(__name__)
 
 PASS_SECONDS = 1.0
+FIRST_PASS_SECONDS = 0.05
+"""Between passes until the ACL is there: so long every client of a new cluster is told that its token is not known."""
+WAITING = "the ACL's builtin policy and tokens are not written yet"
 
 
 class AclKeeper:
     """One node's; it acts while the node leads.
 
     :param settings: those of ``acl_`` stay while the node runs.
+    :param tell: takes why the node is not ready, from here on until its state holds what it must begin with; then nothing.
     """
 
-    def __init__(self, server: RaftServer, data_dir: Path, settings: Settings) -> None:
+    def __init__(self, server: RaftServer, data_dir: Path, settings: Settings, tell: Callable[[str], None]) -> None:
         self._server = server
         self._settings = settings
+        self._tell = tell
         self._state = Reader(data_dir)
+        self._is_enabled = settings.acl_enabled == "true"
+        self._is_whole = False
+        if self._is_enabled:
+            tell(WAITING)
 
     async def run(self) -> None:
         """Look after the ACL until cancelled. Without one there is nothing to do."""
-        if self._settings.acl_enabled != "true":
+        if not self._is_enabled:
             return
         try:
             while True:
                 try:
-                    if self._server.leads and (due := self.due()) is not None:
-                        await self._server.propose([encode(due)])
+                    await self._pass()
                 except (RaftError, StateUnreadable, TimeoutError) as error:
                     log.debug("the next pass tries again: %s", error)
-                await asyncio.sleep(PASS_SECONDS)
+                await asyncio.sleep(PASS_SECONDS if self._is_whole else FIRST_PASS_SECONDS)
         finally:
             self._state.close()
+
+    async def _pass(self) -> None:
+        if self._is_whole and not self._server.leads:
+            return
+        due = self.due()
+        if not self._is_whole and not isinstance(due, AclChange):
+            self._is_whole = True
+            self._tell("")
+        if due is not None and self._server.leads:
+            await self._server.propose([encode(due)])
 
     def due(self) -> Command | None:
         """What is to be done now, by the state as far as this node has applied it."""
@@ -55,8 +74,6 @@ class AclKeeper:
 
 
 def _due(settings: Settings, now_ms: int, connection: Connection) -> Command | None:
-    if acl_rows.expired(connection, now_ms):
-        return ReapTokens()
     initial, found = settings.acl_initial_management, acl_rows.everything(connection)
     missing: list[Record] = [] if MANAGEMENT_ID in found.policies else [management_policy()]
     missing += [] if ANONYMOUS_ID in found.tokens else [anonymous_token()]
@@ -64,4 +81,6 @@ def _due(settings: Settings, now_ms: int, connection: Connection) -> Command | N
     if lacks_initial:
         keep = settings.acl_secrets == "shown"
         missing.append(management_token(str(uuid.uuid4()), initial, "Initial Management Token", keep=keep))
-    return AclChange(found.last_index, missing, bootstraps=lacks_initial) if missing else None
+    if missing:
+        return AclChange(found.last_index, missing, bootstraps=lacks_initial)
+    return ReapTokens() if acl_rows.expired(connection, now_ms) else None

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raft.config import RaftConfig
@@ -242,6 +243,7 @@ class Agent:
             writer.start()
         expiry = SessionExpiry(reporter.machine.store)
         reporter.machine.listeners.append(expiry.publish)
+        acl = AclKeeper(server, self._settings.data_dir, self._settings, partial(setattr, reporter.formation, "waiting_for"))
         try:
             async with reloading.held_off():
                 await server.start()
@@ -254,7 +256,6 @@ class Agent:
             scrubber = Scrubber(reporter.machine, self._settings.scrub_mib_per_second)
             desk.suspect = scrubber.suspect
             scrubbing = asyncio.create_task(scrubber.run())
-            acl = AclKeeper(server, self._settings.data_dir, self._settings)
             caring = (reaper.run(server), expiry.run(server), caretaker.run(), acl.run())
             tasks = [removal, scrubbing, *(asyncio.create_task(work) for work in caring)]
             code = await self._until_stopped(server, http, removal, scrubbing)

@@ -34,6 +34,7 @@ class Node:
     """A Raft server that applies what is proposed to a state of its own, with a keeper beside it and a clock that is moved by hand.
 
     :ivar failing: how many proposals fail before one is taken.
+    :ivar told: why the node is not ready, each time that changed.
     """
 
     def __init__(self, directory: Path, **given: str) -> None:
@@ -41,12 +42,18 @@ class Node:
         self.machine.apply([(1, 1, None)])
         self.reader = Reader(directory)
         environment = {"KVORUM_NAME": "n1", "KVORUM_DATA_DIR": str(directory)}
-        settings = load(environment | {f"KVORUM_ACL_{name.upper()}": value for name, value in given.items()})
-        self.keeper = AclKeeper(self, directory, settings)  # type: ignore[arg-type]  # stands in for the server
+        self._settings = load(environment | {f"KVORUM_ACL_{name.upper()}": value for name, value in given.items()})
+        self._directory = directory
+        self.restart()
         self.now_ns = 1_000 * SECOND_NS
         self.leads = True
         self.failing = 0
         self.proposed: list[Command] = []
+
+    def restart(self) -> None:
+        """Have a new keeper over the same state."""
+        self.told: list[str] = []
+        self.keeper = AclKeeper(self, self._directory, self._settings, self.told.append)  # type: ignore[arg-type]  # stands in for the server
 
     async def propose(self, data: list[bytes]) -> list[bytes]:
         """See :class:`raft.runtime.server.RaftServer`."""
@@ -85,6 +92,7 @@ def make_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         return made_[0]
 
     monkeypatch.setattr(acl_keeper, "PASS_SECONDS", 0)
+    monkeypatch.setattr(acl_keeper, "FIRST_PASS_SECONDS", 0)
     yield make
     for one in made_:
         one.close()
@@ -118,7 +126,7 @@ def test_nothing_without_an_acl(make_node: Callable[..., Node]) -> None:
     """Where the ACL is off the keeper ends at once and writes nothing, builtin records neither."""
     node = make_node()
     asyncio.run(asyncio.wait_for(node.keeper.run(), 60))
-    assert (node.proposed, node.acl().last_index) == ([], 0)
+    assert (node.proposed, node.acl().last_index, node.told) == ([], 0, [])
 
 
 def test_what_is_builtin(make_node: Callable[..., Node]) -> None:
@@ -185,3 +193,32 @@ def test_a_failed_proposal_ends_nothing(make_node: Callable[..., Node]) -> None:
     node.failing = 3
     settle(node)
     assert (node.failing, len(node.proposed)) == (0, 1)
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_not_ready_before_the_acl_is_there(make_node: Callable[..., Node], leads: bool) -> None:
+    """A node says that it waits until its own state holds what is builtin and the token of the settings: before, every client is refused."""
+    node = make_node(enabled="true", initial_management=INITIAL)
+    node.leads = leads
+    assert node.told == [acl_keeper.WAITING]
+    if not leads:
+        passes = iter(range(5))
+        run(node, lambda: next(passes, None) is None)
+        assert (node.told, node.proposed) == ([acl_keeper.WAITING], [])
+        node.apply(node.keeper.due())  # by the leader
+    run(node, lambda: len(node.told) > 1)
+    assert node.told == [acl_keeper.WAITING, ""]
+    found, _ = node.reader.tables(lambda connection: acl_rows.find_token(connection, secret_hash(INITIAL)))
+    assert found is not None
+
+
+def test_ready_at_once_with_an_acl_from_before(make_node: Callable[..., Node]) -> None:
+    """At a start over a state that has all of it nobody waits, not even where tokens are to be forgotten."""
+    node = make_node(enabled="true")
+    settle(node)
+    node.put(token(lifetime_ns=SECOND_NS))
+    node.now_ns += 2 * SECOND_NS
+    node.leads = False
+    node.restart()
+    run(node, lambda: len(node.told) > 1)
+    assert node.told == [acl_keeper.WAITING, ""]
