@@ -130,20 +130,20 @@ def barriers(directory: Path) -> Iterator[Run]:
 
 @contextmanager
 def reads(uri: str, directory: Path, *, kept: bool) -> Iterator[Run]:
-    """A GET under the lease, from the request's values to the answer's bytes.
+    """A GET under the lease, from the request's bytes or values to the answer's bytes.
 
-    :param kept: whether the client sends the same header lines each time, so that its answers are kept.
+    :param kept: whether answers are kept, as for a request that stands alone.
     """
     with filled(directory) as state, agent(directory, state.applied_index) as client, closing(Reader(directory)) as reader:
         settings = load({"KVORUM_NAME": "one", "KVORUM_DATA_DIR": str(directory)})
         fast = FastPath(create_app(client, reader, settings))
-        date, variables = Date(), MappingProxyType({"HTTP_HOST": "bench"})
+        date, variables, head = Date(), MappingProxyType({"HTTP_HOST": "bench"}), f"GET {uri} HTTP/1.1\r\nHost: bench".encode()
         while client.lease_index() is None:
             gevent.sleep(0.01)
 
         def get() -> None:
-            asked = variables if kept else MappingProxyType({"HTTP_HOST": "bench"})
-            answer = fast.fast("GET", uri, asked, b"")
+            recalled = fast.recall(head) if kept else None
+            answer = recalled if isinstance(recalled, Complete) else fast.fast("GET", uri, variables, b"", recalled)
             if answer is None or not answer.status.startswith(b"200 "):
                 raise RuntimeError(f"{uri} was not answered")
             answer.to_bytes(date, 1, keeps=True)

@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -138,7 +139,10 @@ async def wake(node: tuple[str, int], leader: tuple[str, int], target: str, key:
         for probe in probes:
             probe.stopping = True
         await asyncio.gather(*probing)
-        good = good and all(head.startswith(b"HTTP/1.1 200") for head in heads)
+        wrong = Counter(head.split(b"\r\n", 1)[0].decode() for head in heads if not head.startswith(b"HTTP/1.1 200"))
+        if wrong:
+            print(f"  WRONG: {dict(wrong)}")
+        good = good and not wrong
         after = sorted(waiter.answered - sent for waiter in waiters)
         times.append((after[0], statistics.median(after), after[-1]))
         for waiter in waiters:
@@ -164,6 +168,8 @@ async def measure(cluster: Cluster, idle: int, hot: int) -> bool:
     waiters = [Waiter(node, f"idle/{number}?", index) for number in range(idle)]
     await ask_all(waiters)
     seconds, after = time.monotonic() - began - SETTLE_SECONDS, memory(follower)
+    for waiter in warm:
+        waiter.close()
     grown = sum(after.values()) - sum(before.values())
     print(f"{idle} blocking queries began within {seconds:.1f} s; KiB each: {grown / idle:.1f}")
     print("  PSS in MiB, before and after: " + ", ".join(f"{name} {before[name] / 1024:.0f} {after[name] / 1024:.0f}" for name in after))
@@ -171,7 +177,7 @@ async def measure(cluster: Cluster, idle: int, hot: int) -> bool:
     good = await wake(node, leader, "tree/?recurse&", "tree/a", hot) and good
     await call(leader, "PUT", "/v1/kv/idle/7", b"x")
     answered = await asyncio.wait_for(waiters[7].answer(), ANSWER_SECONDS)
-    for waiter in [*waiters, *warm]:
+    for waiter in waiters:
         waiter.close()
     return good and answered.startswith(b"HTTP/1.1 200")
 

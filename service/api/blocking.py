@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 JITTER_FRACTION = 1 / 16
 UNWATCH_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 1
+WOKEN_AT_ONCE = 50
+"""Those who wait for the same are woken in groups of so many: a group takes the worker a few milliseconds, and others' requests come in between."""
 _LISTINGS = (Kind.TREE, Kind.NAMES)
 
 
@@ -187,9 +189,7 @@ class Blocking:
             while group.dirty and group.waiters:
                 forced, group.dirty, group.forced = group.forced, False, False
                 result = group.latest = self._reads.read(group.query, fresh=False)
-                for waiter in group.waiters:
-                    if forced or group.query.is_news(result.index, waiter.index):
-                        waiter.answer.set(result)
+                self._answer(group, result, forced=forced)
         except RequestRefused as refused:
             for waiter in group.waiters:
                 waiter.answer.set_exception(refused)
@@ -199,6 +199,15 @@ class Blocking:
                 waiter.answer.set_exception(error)
         finally:
             group.evaluating = False
+
+    def _answer(self, group: _Group, result: Result, *, forced: bool) -> None:
+        """Wake those for whom a result is news, some at a time: what else the worker has to do comes in between."""
+        waiting = [waiter for waiter in group.waiters if forced or group.query.is_news(result.index, waiter.index)]
+        for start in range(0, len(waiting), WOKEN_AT_ONCE):
+            if start:
+                gevent.sleep(0)
+            for waiter in waiting[start : start + WOKEN_AT_ONCE]:
+                waiter.answer.set(result)
 
     # -- the tables --
 

@@ -42,43 +42,55 @@ class FastPath:
         answer = self._answer(environ["REQUEST_METHOD"], environ.get("RAW_URI", ""), environ, None)
         return self._app(environ, start_response) if answer is None else respond(environ, start_response, answer)
 
-    def fast(self, method: str, target: str, variables: Mapping[str, str], body: bytes) -> Complete | None:
+    def recall(self, head: bytes) -> Complete | Standing | None:
+        """The answer to a request, before it is taken apart: what was answered to the same one before, if that still stands.
+
+        :param head: all of it.
+        :returns: where there is no such answer, what :meth:`fast` wants to be told if there is none but this head to the request, and the next one
+            will be read on its connection.
+        """
+        if not head.startswith(b"GET "):
+            return None
+        connection = self._backend.connection
+        kept = self._kept.find(head, connection)
+        if kept is None:
+            return Standing(head, connection)
+        began = perf_counter()
+        try:
+            required = self._kv.reads.require(kept.freshness)
+        except BackendError as error:
+            failed = backend_failure(error, "GET")
+            self._count("GET", failed[0], perf_counter() - began)
+            return Complete(*complete(kept.variables, failed))
+        if required > kept.as_of:
+            return Standing(head, connection, required)
+        self._count("GET", kept.status, perf_counter() - began)
+        return kept.answer
+
+    def fast(self, method: str, target: str, variables: Mapping[str, str], body: bytes, standing: Standing | None = None) -> Complete | None:
         """The answer to a request without WSGI around it; None when it is to be asked of :meth:`__call__`.
 
         :param target: as it came, decoded as Latin-1.
         :param variables: the headers as WSGI names them.
         :param body: all of it.
+        :param standing: what :meth:`recall` gave.
         """
         if method == "GET":
-            return self._get(target, variables)
+            return self._get(target, variables, standing)
         if method != "PUT":
             return None
         environ = {**variables, "QUERY_STRING": target.partition("?")[2], "wsgi.input": io.BytesIO(body)}
         answer = self._answer(method, target, environ, None)
         return None if answer is None else Complete(*complete(environ, answer))
 
-    def _get(self, target: str, variables: Mapping[str, str]) -> Complete | None:
-        connection, required = self._backend.connection, None
-        kept = self._kept.find(target, variables, connection)
-        if kept is not None:
-            began = perf_counter()
-            try:
-                required = self._kv.reads.require(kept.freshness)
-            except BackendError as error:
-                failed = backend_failure(error, "GET")
-                self._count("GET", failed[0], perf_counter() - began)
-                return Complete(*complete(variables, failed))
-            if required <= kept.as_of:
-                self._count("GET", kept.status, perf_counter() - began)
-                return kept.answer
+    def _get(self, target: str, variables: Mapping[str, str], standing: Standing | None) -> Complete | None:
         environ = {**variables, "QUERY_STRING": target.partition("?")[2]} if "?" in target else variables
-        standing = Standing(required)
         answer = self._answer("GET", target, environ, standing)
         if answer is None:
             return None
         made = Complete(*complete(environ, answer))
-        if standing.as_of:
-            self._kept.keep(target, Kept(made, answer[0], variables, standing.as_of, standing.freshness), connection)
+        if standing is not None and standing.as_of:
+            self._kept.keep(standing.head, Kept(made, answer[0], variables, standing.as_of, standing.freshness), standing.connection)
         return made
 
     def _answer(self, method: str, target: str, environ: Mapping[str, Any], standing: Standing | None) -> Answer | None:
@@ -92,14 +104,14 @@ class FastPath:
                 params = parse(query)
             except RequestRefused:
                 return None
-            if params.index or ((params.keys or params.recurse) and method == "PUT"):
+            if (params.index or params.keys or params.recurse) and method == "PUT":
                 return None
         began = perf_counter()
         try:
             answer = self._act(method, key[len(_PREFIX) :].encode("ascii"), params, environ, standing)
         except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
             answer = failure(error, method)
-        self._count(method, answer[0], perf_counter() - began)
+        self._count(method, answer[0], perf_counter() - began, waited="index=" in query)
         return answer
 
     def _act(self, method: str, key: bytes, params: Params, environ: Mapping[str, Any], standing: Standing | None) -> Answer:

@@ -4,8 +4,10 @@ A connection is a greenlet. It reads and writes by its own watchers, and keeps n
 :mod:`service.worker.watch` looks for those who take too long. A request that breaks a rule is answered with the reason, and the connection ends; what
 the client still sends is thrown away for a moment, so that it can read the answer before its own sending fails.
 
-An application may have a method ``fast(method, target, variables, body)``: it is asked first, with the headers as WSGI names them and the whole
-body, and gives a :class:`~service.worker.response.Complete`, or None where the request is to be handled as WSGI.
+An application may have a method ``fast(method, target, variables, body, recalled)``: it is asked first, with the headers as WSGI names them and the
+whole body, and gives a :class:`~service.worker.response.Complete`, or None where the request is to be handled as WSGI. One that also has
+``recall(head)`` is asked that before: it gives the answer where it knows it from the head's bytes, or else what ``fast`` is told. ``fast`` is told
+None if there is more to the request than its head, or the connection ends with it: so answers become known only for heads that stand alone.
 """
 
 import io
@@ -35,6 +37,7 @@ BYTES_PER_SECOND_MIN = 1024
 """Who sends a body or takes an answer slower than that, for longer than the limits of the watch, is cut off."""
 
 _READ, _WRITE = 1, 2
+_FAILED = refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 class State(IntEnum):
@@ -70,10 +73,12 @@ class Service:
     is_last: Callable[[], bool]
     finished: Callable[["Connection"], None] = lambda _: None
     date: Date = field(default_factory=Date)
-    fast: Callable[[str, str, Mapping[str, str], bytes], Complete | None] | None = None
+    fast: Callable[[str, str, Mapping[str, str], bytes, Any], Complete | None] | None = None
+    recall: Callable[[bytes], Any] | None = None
 
     def __post_init__(self) -> None:
         self.fast = getattr(self.application, "fast", None)
+        self.recall = getattr(self.application, "recall", None)
 
 
 class Connection:
@@ -163,8 +168,8 @@ class Connection:
 
     # -- requests --
 
-    def _next_head(self) -> Head | None:
-        """The next request up to its body; None when there is no other."""
+    def _next_head(self) -> bytes | None:
+        """The next request up to the empty line before its body; None when there is no other."""
         data = self._buffer
         if not data:
             self.state, self.since = _IDLE, time.monotonic()
@@ -178,7 +183,7 @@ class Connection:
                 return None
             end = data.find(b"\r\n\r\n")
         self._buffer = data[end + 4 :]
-        return parser.parse(data[:end])
+        return data[:end]
 
     def _await_head(self, data: bytes) -> bytes:
         """A head that did not come in one piece, with what follows it and without an empty line before it; nothing when the client ends first."""
@@ -200,40 +205,47 @@ class Connection:
                 return b""
             gathered += received
 
-    def _answer(self, head: Head) -> bool:
-        """Answer one request; whether another may follow."""
+    def _answer(self, raw: bytes) -> bool:
+        """Answer one request; whether another may follow.
+
+        :param raw: its head.
+        """
         self.state, self.since = _ANSWERING, time.monotonic()
+        service, recalled = self._service, None
+        if service.recall is not None:
+            try:
+                recalled = service.recall(raw)
+            except Exception:
+                log.exception("a request failed")
+                return self._send_last(_FAILED)
+            if isinstance(recalled, Complete):
+                if log.isEnabledFor(logging.DEBUG):
+                    _tell(*raw.decode("latin-1").split(" ", 2)[:2])
+                keeps = not service.is_last()
+                self._send(recalled.to_bytes(service.date, 1, keeps=keeps))
+                return keeps or self._send_last(b"")
+        head = parser.parse(raw)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s %s", head.method, head.target.partition("?")[0])  # what follows may hold a token
-        fields, service = head.fields, self._service
-        if fields.expects and head.minor:
-            self._send(CONTINUE)
-        length = fields.length
-        body: bytes | Body
-        if length is None and not fields.chunked:
-            body = b""
-        elif length is not None and length <= len(self._buffer):
-            body, self._buffer = self._buffer[:length], self._buffer[length:]
-        else:
-            body = self._read_body(fields)
+            _tell(head.method, head.target)
+        body = self._take_body(head)
         if isinstance(body, bytes) and service.fast is not None and head.method != "HEAD":
-            answered = self._answer_fast(head, body)
+            answered = self._answer_fast(head, body, recalled if head.stands_alone else None)
             if answered is not None:
                 return answered
         return self._answer_wsgi(head, body)
 
-    def _answer_fast(self, head: Head, body: bytes) -> bool | None:
+    def _answer_fast(self, head: Head, body: bytes, recalled: Any) -> bool | None:
         """Let the application answer at once; None when it does not."""
         service = self._service
         try:
-            answer = service.fast(head.method, head.target, head.fields.variables, body)  # type: ignore[misc]  # the caller has looked
+            answer = service.fast(head.method, head.target, head.fields.variables, body, recalled)  # type: ignore[misc]  # the caller has looked
             if answer is None:
                 return None
             keeps = head.keeps and not service.is_last()
             data = answer.to_bytes(service.date, head.minor, keeps=keeps)
         except Exception:
             log.exception("a request failed")
-            return self._send_last(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))
+            return self._send_last(_FAILED)
         self._send(data)
         return keeps or self._end(head)
 
@@ -257,7 +269,7 @@ class Connection:
         except Exception:
             log.exception("a request failed")
             # Behind half an answer another one would be read as a part of it.
-            return not response.started and self._send_last(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))
+            return not response.started and self._send_last(_FAILED)
         if isinstance(body, bytes):
             return response.keeps or self._end(head)
         if not response.keeps:
@@ -290,6 +302,19 @@ class Connection:
         }
 
     # -- bodies --
+
+    def _take_body(self, head: Head) -> bytes | Body:
+        """The body of a request: all of it, or a long one as a stream."""
+        fields = head.fields
+        if fields.expects and head.minor:
+            self._send(CONTINUE)
+        length = fields.length
+        if length is None and not fields.chunked:
+            return b""
+        if length is not None and length <= len(self._buffer):
+            body, self._buffer = self._buffer[:length], self._buffer[length:]
+            return body
+        return self._read_body(fields)
 
     def _read_body(self, fields: Fields) -> bytes | Body:
         """A body that has not come yet: all of it, or a long one as a stream."""
@@ -388,3 +413,7 @@ class Connection:
     def _credit(self, count: int) -> None:
         """Give a client that moves the time that it needs at the lowest speed that is allowed."""
         self.since = min(time.monotonic(), self.since + count / BYTES_PER_SECOND_MIN)
+
+
+def _tell(method: str, target: str) -> None:
+    log.debug("%s %s", method, target.partition("?")[0])  # what follows may hold a token

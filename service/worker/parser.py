@@ -74,6 +74,12 @@ class Head(NamedTuple):
     fields: Fields
     keeps: bool
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether nothing belongs to the request but this, and the connection goes on behind it."""
+        fields = self.fields
+        return self.keeps and self.minor > 0 and not (fields.length or fields.chunked or fields.expects)
+
 
 _NO_FIELDS = Fields(MappingProxyType({}), None, False, None, False)
 

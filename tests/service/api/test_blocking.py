@@ -171,6 +171,24 @@ def test_one_evaluation_for_each_query(worker: Any) -> None:
     worker.until(patient.ready)
 
 
+def test_others_come_in_between(worker: Any) -> None:
+    """Of many who wait for the same, some are woken at a time: a request that comes meanwhile does not wait for the last of them."""
+    index = worker.put("a")
+    jobs = [wait(worker, f"/v1/kv/a?index={index}&{LONG}") for _ in range(4 * module.WOKEN_AT_ONCE)]
+    others: list[Any] = []
+
+    def come(_: Any) -> None:
+        if not others:
+            others.append(gevent.spawn(lambda: sum(job.ready() for job in jobs)))
+
+    for job in jobs:
+        job.rawlink(come)
+    worker.call("PUT", "/v1/kv/a", b"new")
+    gevent.joinall(jobs, timeout=5, raise_error=True)
+    assert 0 < others[0].get(timeout=5) <= 2 * module.WOKEN_AT_ONCE
+    assert {job.value.status for job in jobs} == {200}
+
+
 def test_too_many(make_worker: Any) -> None:
     """More than the limit are refused with 429 and the advice to come again; plain reads still go through."""
     worker = make_worker(blocking_queries_max=2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.worker.response import Complete, Date
 
 PARAMETERS = ["raw", "stale", "consistent", "pretty", "cached", "flags=7", "flags=x", "cas=0", "cas=1", "acquire=x", "dc=dc1", "dc=no"]
-PARAMETERS += ["ns=x", "wait=1x", "%zz", "index=0", "keys", "recurse", "separator=/"]
+PARAMETERS += ["ns=x", "wait=1x", "%zz", "index=0", "index=1&wait=1ms", "index=9999&wait=1ms", "index=x", "keys", "recurse", "separator=/"]
 SEGMENTS = ["a", "b c", "a%20b", "%2F", "..", ".x", "", "\xc3\xbc", "%0a", "<&>", "x" * 300]
 
 requests = st.tuples(
@@ -78,7 +78,7 @@ def test_the_usual_needs_no_environment(worker: Any) -> None:
         ("DELETE", "/v1/kv/a"),
         ("GET", "/v1/kv/?keys"),
         ("PUT", "/v1/kv/a?keys"),
-        ("GET", "/v1/kv/a?index=1"),
+        ("PUT", "/v1/kv/a?index=1"),
         ("GET", "/v1/status/leader"),
         ("HEAD", "/v1/kv/a"),
     ):
@@ -99,7 +99,7 @@ def test_usual_requests_do_not_reach_flask(worker: Any, uri: str) -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["/v1/kv/a%20b", "/v1/kv/", "/v1/kv/a?index=1&wait=1ms", "/v1/kv/%61?keys", "/v1/kv/a//b", "/v1/kv/.a", "/v1/status/leader", "/v1/kv/a?wait=z"],
+    ["/v1/kv/a%20b", "/v1/kv/", "/v1/kv/%61?keys", "/v1/kv/a//b", "/v1/kv/.a", "/v1/status/leader", "/v1/kv/a?wait=z"],
 )
 def test_unusual_requests_reach_flask(worker: Any, uri: str) -> None:
     """Everything else is Flask's."""

@@ -13,21 +13,35 @@ from service.api.kept import Kept, KeptAnswers
 from service.ipc import protocol
 from service.ipc.page import LeasePage
 from service.store.reader import Reader
-from service.worker.response import Complete
+from service.worker.response import Complete, Date
 
 FAR = 2**62
 CLIENT = MappingProxyType({"HTTP_HOST": "x"})
 
 
+def head(uri: str, client: Any) -> bytes:
+    """The bytes of a request."""
+    lines = "".join(f"\r\n{name.removeprefix('HTTP_').replace('_', '-')}: {value}" for name, value in client.items())
+    return f"GET {uri} HTTP/1.1{lines}".encode()
+
+
+def answer(worker: Any, uri: str = "/v1/kv/a", client: Any = CLIENT) -> Complete:
+    """The answer to a GET that needs no environment, as the web server asks for it."""
+    recalled = worker.fast.recall(head(uri, client))
+    if isinstance(recalled, Complete):
+        return recalled
+    found: Complete = worker.fast.fast("GET", uri, client, b"", recalled)
+    return found
+
+
 def get(worker: Any, uri: str = "/v1/kv/a", client: Any = CLIENT) -> bytes:
-    """The body of a GET that needs no environment."""
-    body: bytes = worker.fast.fast("GET", uri, client, b"").body
-    return body
+    """Its body."""
+    return answer(worker, uri, client).body
 
 
 def kept_for(worker: Any, uri: str, client: Any) -> Kept | None:
     """What is kept, were it asked for now."""
-    found: Kept | None = worker.fast._kept.find(uri, client, worker.client.connection)
+    found: Kept | None = worker.fast._kept.find(head(uri, client), worker.client.connection)
     return found
 
 
@@ -78,8 +92,39 @@ def test_no_answer_without_a_barrier(worker: Any) -> None:
     for _ in range(3):
         get(worker)
     worker.agent.failing = "no-leader"
-    assert worker.fast.fast("GET", "/v1/kv/a", CLIENT, b"").status == b"500 Internal Server Error"
+    assert answer(worker).status == b"500 Internal Server Error"
     assert get(worker) == b"No cluster leader"
+
+
+def test_a_failure_names_its_request(worker: Any) -> None:
+    """Also where the answer would have been one that is kept."""
+    worker.put("a", b"v")
+    client = MappingProxyType({"HTTP_HOST": "x", "HTTP_X_REQUEST_ID": "r-1"})
+    for _ in range(3):
+        assert b"r-1" in answer(worker, client=client).to_bytes(Date(), 1, keeps=True)
+    assert kept_for(worker, "/v1/kv/a", client) is not None
+    worker.agent.failing = "no-leader"
+    failed = answer(worker, client=client)
+    assert failed.status == b"500 Internal Server Error"
+    assert b"r-1" in failed.to_bytes(Date(), 1, keeps=True)
+
+
+@pytest.mark.usefixtures("page")
+def test_what_is_more_than_a_head_is_not_kept(worker: Any, reads: list[bytes]) -> None:
+    """The web server says so by saying nothing; methods that change something are not even looked for."""
+    for _ in range(4):
+        assert worker.fast.fast("GET", "/v1/kv/a?raw", CLIENT, b"body").body == b"v"
+    assert len(reads) == 4
+    assert worker.fast.recall(b"PUT /v1/kv/a HTTP/1.1") is None
+
+
+@pytest.mark.usefixtures("page")
+def test_clients_with_other_header_lines_have_their_own(worker: Any, reads: list[bytes]) -> None:
+    """Two that ask the same in turn don't drive out each other's answers."""
+    clients = [CLIENT, MappingProxyType({"HTTP_HOST": "x", "HTTP_USER_AGENT": "curl"})]
+    for _ in range(4):
+        assert [get(worker, "/v1/kv/a?raw", client) for client in clients] == [b"v"] * 2
+    assert len(reads) == 4
 
 
 def test_another_agent_may_have_another_state(worker: Any, reads: list[bytes]) -> None:
@@ -101,11 +146,11 @@ def test_an_answer_that_took_longer_than_the_connection() -> None:
     answers = KeptAnswers()
     made = Kept(Complete("200 OK", [], b""), 200, CLIENT, 1, Freshness(fresh=True))
     for connection in (1, 1, 2):
-        answers.find("/v1/kv/a", CLIENT, connection)
-        answers.keep("/v1/kv/a", made, 1)
-    assert answers.find("/v1/kv/a", CLIENT, 2) is None
-    answers.keep("/v1/kv/a", made, 2)
-    assert answers.find("/v1/kv/a", CLIENT, 2) is made
+        answers.find(b"GET /v1/kv/a", connection)
+        answers.keep(b"GET /v1/kv/a", made, 1)
+    assert answers.find(b"GET /v1/kv/a", 2) is None
+    answers.keep(b"GET /v1/kv/a", made, 2)
+    assert answers.find(b"GET /v1/kv/a", 2) is made
 
 
 def test_absence_and_listings_are_kept_too(worker: Any, page: LeasePage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,15 +244,15 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "BYTES_MAX", 10_000)
     monkeypatch.setattr(kept, "ANSWER_BYTES_MAX", 2_000)
     answers = KeptAnswers()
-    answers.find("/", CLIENT, 1)
+    answers.find(b"/", 1)
 
-    def keep(target: str, length: int) -> bool:
-        answers.keep(target, Kept(Complete("200 OK", [], b"x" * length), 200, CLIENT, 1, Freshness(fresh=True)), 1)
-        return answers.find(target, CLIENT, 1) is not None
+    def keep(asked: bytes, length: int) -> bool:
+        answers.keep(asked, Kept(Complete("200 OK", [], b"x" * length), 200, CLIENT, 1, Freshness(fresh=True)), 1)
+        return answers.find(asked, 1) is not None
 
-    assert not keep("/first", 1)  # this client's header lines are new
-    assert not keep("/long", 2_000)
-    assert [keep("/same", 1_000) for _ in range(100)] == [True] * 100
-    assert answers.find("/same", CLIENT, 1)
-    assert all(keep(f"/{number}", 1_000) for number in range(100))
-    assert answers._bytes == sum(one.answer.bytes_kept + len(target) for target, one in answers._by_target.items()) <= 10_000
+    assert not keep(b"/first", 1)  # this client's header lines are new
+    assert not keep(b"/long", 2_000)
+    assert [keep(b"/same", 1_000) for _ in range(100)] == [True] * 100
+    assert answers.find(b"/same", 1)
+    assert all(keep(b"/%d" % number, 1_000) for number in range(100))
+    assert answers._bytes == sum(one.answer.bytes_kept + len(asked) for asked, one in answers._by_head.items()) <= 10_000

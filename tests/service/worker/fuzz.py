@@ -31,7 +31,7 @@ import gevent
 from service.worker.response import refusal
 from tests.service.worker.cases import Case, make_case
 from tests.service.worker.growth import LOOKS, Look, grown, look
-from tests.service.worker.serving import Application, Own, Seen, Stock, exchange
+from tests.service.worker.serving import Application, Own, Remembering, Seen, Stock, exchange
 from tests.service.worker.wire import Wire, exchange_at_once
 
 PROGRESS_SECONDS = 15.0
@@ -108,7 +108,7 @@ def check(case: Case, noted: Noted) -> str:
     :returns: the name of what differs between them, as is meant; empty when nothing does.
     :raises Wrong: something is not as it must be.
     """
-    ours, theirs = Application(), Application()
+    ours, theirs = Remembering(), Application()
     try:
         answered, stock = serve(case, Own(ours), Stock(theirs), noted)
     except (Exception, gevent.Timeout) as error:

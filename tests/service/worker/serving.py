@@ -43,7 +43,7 @@ class Application:
         self.connections: list[str] = []
         self.environs: list[dict[str, Any]] = []
 
-    def fast(self, method: str, target: str, variables: Any, body: bytes) -> Complete | None:
+    def fast(self, method: str, target: str, variables: Any, body: bytes, _recalled: Any = None) -> Complete | None:
         """Everything whose path is no other function's."""
         if target.partition("?")[0] in _LATER or not target.startswith("/") or method == "CONNECT":
             return None
@@ -71,6 +71,36 @@ class Application:
         status = "413 Request Entity Too Large" if path == "/lazy" else "200 OK"
         start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(told)))])
         return [told]
+
+
+class Remembering(Application):
+    """Gives the same answer to the same head, without a second look at it.
+
+    :ivar known: for each head what was seen of the request, its connection, and its answer.
+    :ivar recalled: how often one was found.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[bytes, tuple[Seen, str, Complete]] = {}
+        self.recalled = 0
+
+    def recall(self, head: bytes) -> Complete | bytes:
+        """The same answer as before, or the head, to keep the next one under."""
+        if (known := self.known.get(head)) is None:
+            return head
+        seen, connection, answer = known
+        self.recalled += 1
+        self.seen.append(seen)
+        self.connections.append(connection)
+        return answer
+
+    def fast(self, method: str, target: str, variables: Any, body: bytes, recalled: Any = None) -> Complete | None:
+        """As before, and kept where the server says that it may be."""
+        answer = super().fast(method, target, variables, body)
+        if answer is not None and recalled is not None:
+            self.known[recalled] = (self.seen[-1], self.connections[-1], answer)
+        return answer
 
 
 def summary(method: str, target: str, variables: Any, body: bytes) -> bytes:

@@ -3,7 +3,7 @@
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from service.worker.connection import Connection, State
 from service.worker.response import Complete, Date
 from service.worker.server import Worker
 from service.worker.watch import SLOW_SECONDS, Watch
-from tests.service.worker.serving import PATIENCE_SECONDS, Application, Own, connected, exchange, receive_all
+from tests.service.worker.serving import PATIENCE_SECONDS, Application, Own, Remembering, connected, exchange, receive_all
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -383,11 +383,12 @@ def test_who_is_being_answered_is_not_idle() -> None:
             assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_requests_are_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """With the level ``debug`` there is a line a request, without what may hold a token."""
-    asked = b"GET /a?token=secret HTTP/1.1\r\nHost: x\r\n\r\n"
-    answer(Application(), asked)
+@pytest.mark.parametrize("make", [Application, Remembering])
+def test_requests_are_named_in_the_log(caplog: pytest.LogCaptureFixture, make: Callable[[], Application]) -> None:
+    """With the level ``debug`` there is a line a request, without what may hold a token, and however it is answered."""
+    application, asked = make(), b"GET /a?token=secret HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer(application, asked)
     assert caplog.text == ""
     caplog.set_level("DEBUG", "service.worker.connection")
-    answer(Application(), asked)
+    answer(application, asked)
     assert [record.getMessage() for record in caplog.records] == ["GET /a"]

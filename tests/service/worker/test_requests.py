@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from service.worker.body import BodyBroken, ChunkedDecoder
 from service.worker.parser import FIELD_BYTES_MAX, FIELDS_MAX, REMEMBERED_BYTES_MAX, TARGET_LINE_BYTES_MAX, Refused, parse
-from tests.service.worker.serving import Application, Own, Seen, connected, exchange, receive_all
+from tests.service.worker.serving import Application, Own, Remembering, Seen, connected, exchange, receive_all
 
 HEAD = b"PUT /a HTTP/1.1\r\nHost: x\r\n"
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -145,10 +145,10 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     """Requests in one piece, each as if it came alone, the slow one first."""
 
     class Slow(Application):
-        def fast(self, method: str, target: str, variables: Any, body: bytes) -> Any:
+        def fast(self, method: str, target: str, variables: Any, body: bytes, recalled: Any) -> Any:
             if target == "/slow":
                 gevent.sleep(0.05)
-            return super().fast(method, target, variables, body)
+            return super().fast(method, target, variables, body, recalled)
 
     application = Slow()
     targets = ["/slow", "/c", "/part", "/lazy", "/b"]
@@ -157,6 +157,67 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     assert [seen.target for seen in application.seen] == targets
     assert statuses(answered) == [200, 200, 200, 413, 200]
     assert [answered.find(b"'%b'" % target.encode()) for target in targets] == sorted(answered.find(b"'%b'" % target.encode()) for target in targets)
+
+
+def test_a_head_that_is_known_is_not_read_again() -> None:
+    """The same request again, alone or behind others: the same answer, in its turn, on a connection that goes on."""
+    application = Remembering()
+    known, other = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n"
+    answered = exchange(Own(application), [known, known[:20], known[20:] + other + known[:20], known + b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n" + known])
+    assert application.recalled == 3
+    assert application.seen == [
+        Seen("GET", "/a", b""),
+        Seen("GET", "/a", b""),
+        Seen("PUT", "/a", known[:20]),
+        Seen("GET", "/a", b""),
+        Seen("GET", "/b", b""),
+        Seen("GET", "/a", b""),
+    ]
+    assert statuses(answered) == [200] * 6
+    assert answered.count(b"Connection: keep-alive") == 6
+
+
+@pytest.mark.parametrize(
+    ("data", "bodies"),
+    [
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1", [b"1", b"1"]),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", [b"x", b"x"]),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n", [b"", b""]),
+        (b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", [b"", b""]),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", [b""]),
+    ],
+    ids=["a body", "chunks", "an expectation", "HTTP/1.0", "the last one"],
+)
+def test_a_head_that_does_not_stand_alone_is_not_known(data: bytes, bodies: list[bytes]) -> None:
+    """What follows it would be taken for the next request, or the connection would go on where it must end."""
+    application = Remembering()
+    answered = exchange(Own(application), [data, data])
+    assert not application.known
+    assert [seen.body for seen in application.seen] == bodies
+    assert statuses(answered) == [status for _ in bodies for status in ([100, 200] if b"Expect" in data else [200])]
+
+
+def test_the_last_answer_may_be_a_known_one() -> None:
+    """A worker that stops ends the connection behind it, and says so."""
+    application = Remembering()
+    server = Own(application)
+    assert statuses(exchange(server, [NEXT])) == [200]
+    server.last = True
+    answered = exchange(server, [NEXT + NEXT])
+    assert statuses(answered) == [200]
+    assert b"\r\nConnection: close\r\n" in answered
+    assert application.recalled == 1
+
+
+def test_an_application_that_fails_to_recall(caplog: pytest.LogCaptureFixture) -> None:
+    """It is answered for, and the connection ends."""
+
+    class Broken(Application):
+        def recall(self, _head: bytes) -> Any:
+            raise ZeroDivisionError
+
+    assert statuses(exchange(Own(Broken()), [NEXT + NEXT])) == [500]
+    assert caplog.text.count("\nZeroDivisionError\n") == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"v", b"v" * 600_000])
