@@ -32,6 +32,8 @@ BLOCKING = "tests/service/api/test_blocking.py"
 ONCE = "tests/service/store/test_once.py"
 CLIENT = "tests/service/api/test_client.py"
 KEPT = "tests/service/api/test_kept.py"
+PERMITTED = "tests/service/store/test_permitted.py"
+PERMISSIONS = "tests/service/api/test_acl_wire.py"
 UNDER_FAULTS = "tests/processes/test_under_faults.py"
 
 
@@ -76,6 +78,30 @@ MUTANTS = (
         "if not command.condition.holds(found):",
         "if False:",
         ("tests/service/api/test_conditions_wire.py::test_judged_where_it_is_applied",),
+    ),
+    Mutant(
+        "permission forgotten on the way",
+        "a write is carried out though the ACL has changed since its sender was permitted",
+        "service/store/apply/acl.py",
+        "if view.acl_index() == command.seen_index else",
+        "if True else",
+        (f"{PERMITTED}::test_counts_while_the_acl_is_the_same",),
+    ),
+    Mutant(
+        "permission of the batch",
+        "a change of the ACL is not seen by what comes behind it in its batch",
+        "service/store/transaction.py",
+        "        self.tables.append(table)\n        self._acl_index = None\n",
+        "        self.tables.append(table)\n",
+        (f"{PERMITTED}::test_replicas_agree_however_the_log_is_cut",),
+    ),
+    Mutant(
+        "permission remembered",
+        "a write that is permitted by what a worker remembers is not compared with the ACL where it is applied",
+        "service/api/acl/permissions.py",
+        "return write(*remembered)",
+        "return write(remembered[0], None)",
+        (f"{PERMISSIONS}::test_a_permission_counts_when_the_write_is_applied",),
     ),
     Mutant(
         "M32 wall clock",

@@ -4,7 +4,7 @@ Each takes the decoded key, the parsed parameters and the WSGI environment, and 
 short cut before it call the same functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from service.api.params import Params
 from service.api.reads import Kind, Query, Reads, Result
 from service.api.responses import JSON, NOT_FOUND, NOT_MODIFIED, OK, RAW_HEADERS, entry, pretty
 from service.api.writes import Writes
+from service.domain.acl.authorizer import EVERYTHING, Authorizer
 from service.domain.acl.rules import READ, WRITE
-from service.domain.commands import KvDelete, KvDeleteTree, KvLock, KvPut, Origin, TxnOperation
+from service.domain.commands import KeyCommand, KvDelete, KvDeleteTree, KvLock, KvPut, Origin, TxnOperation
 from service.domain.entries import Row
 from service.domain.results import WriteResult, decode
 from service.errors import BackendError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from service.api.cache import Cache  # brings the client of Redis along, which few nodes need
 
 Environ = Mapping[str, Any]
+_OfKeys = KvPut | KvDelete | KvDeleteTree | KvLock
 
 METHODS = ("OPTIONS", "GET", "PUT", "DELETE")
 PRETTY_ON_HUB_BYTES_MAX = 256 * 1024
@@ -147,17 +149,10 @@ class KeyValue:
             parameters.check_headers(environ, params)
             _require(key)
             options = parameters.parse_put(params)
-            origin = parameters.origin(environ)
             value = read_body(environ, self._live.now.kv_value_bytes_max)
             self.check_datacenter(params)
-            if self.permissions.enabled:
-                origin = parameters.origin(environ, self.permissions.require(environ, WRITE, "key", key).accessor)
-            command: KvPut | KvLock
-            if options.acquire is not None or options.release is not None:
-                command = _lock(key, value, options, origin)
-            else:
-                command = KvPut(key, value, options.flags, options.cas, origin)
-            result, headers = self._write(command, options.cas, environ)
+            make = _lock if options.acquire is not None or options.release is not None else _put
+            result, headers = self._write(partial(make, key, value, options), options.cas, environ, lambda who: who.may(WRITE, "key", key))
         except RequestRefused as refused:
             return refused.answer("PUT")
         except BackendError as error:
@@ -172,44 +167,49 @@ class KeyValue:
             if not params.recurse:
                 _require(key)
             cas = parameters.parse_delete_cas(params)
-            origin = parameters.origin(environ)
             self.check_datacenter(params)
-            if self.permissions.enabled:
-                origin = parameters.origin(environ, self._may_delete(key, params, environ))
             if params.recurse:
                 refuse(environ)
-                done = self.writes.propose(KvDeleteTree(key, origin), environ)
-                result, headers = decode(done.result), done.headers
+                result, headers = self._write(partial(KvDeleteTree, key), cas, environ, lambda who: who.may_on_all(WRITE, key))
             else:
-                result, headers = self._write(KvDelete(key, cas, origin), cas, environ)
+                result, headers = self._write(partial(KvDelete, key, cas), cas, environ, lambda who: who.may(WRITE, "key", key))
         except RequestRefused as refused:
             return refused.answer("DELETE")
         except BackendError as error:
             return backend_failure(error, "DELETE")
         return written(result, params, headers)
 
-    def _write(self, command: KvPut | KvDelete | KvLock, cas: int | None, environ: Environ) -> tuple[WriteResult, Headers]:
-        conditional = IF_MATCH in environ or IF_NONE_MATCH in environ
-        done = self.writes.propose(guarded(environ, command, cas) if conditional else command, environ)
-        result = decode(done.result)
-        if result.error:
-            raise RequestRefused(500, result.error, tuple(done.headers))
-        return result, done.headers
+    def _write(
+        self, make: Callable[[Origin], _OfKeys], cas: int | None, environ: Environ, may: Callable[[Authorizer], bool]
+    ) -> tuple[WriteResult, Headers]:
+        """Have a write carried out.
 
-    def _may_delete(self, key: bytes, params: Params, environ: Environ) -> str:
-        """Refuse a deletion that is not allowed, on all keys that it is about.
-
-        :returns: the accessor of who asks.
+        :param make: makes the command.
+        :param may: whether it is allowed.
         """
-        who = self.permissions.fresh(environ)
-        if not (who.may_on_all(WRITE, key) if params.recurse else who.may(WRITE, "key", key)):
-            raise RequestRefused(FORBIDDEN, DENIED)
-        return who.accessor
+
+        def write(who: Authorizer, seen_index: int | None) -> tuple[WriteResult, Headers]:
+            if who is not EVERYTHING and not may(who):
+                raise RequestRefused(FORBIDDEN, DENIED)
+            command: KeyCommand = make(parameters.origin(environ, who.accessor))
+            if (IF_MATCH in environ or IF_NONE_MATCH in environ) and isinstance(command, KvPut | KvDelete | KvLock):
+                command = guarded(environ, command, cas)
+            done = self.writes.propose(command, environ, seen_index=seen_index)
+            return decode(done.result), done.headers
+
+        result, headers = self.permissions.carry_out(environ, may, write)
+        if result.error:
+            raise RequestRefused(500, result.error, tuple(headers))
+        return result, headers
 
     def check_datacenter(self, params: Params) -> None:
         """Refuse a request for another datacenter."""
         if params.datacenter and params.datacenter != self._datacenter:
             raise RequestRefused(500, "No path to datacenter")
+
+
+def _put(key: bytes, value: bytes, options: parameters.PutParams, origin: Origin) -> KvPut:
+    return KvPut(key, value, options.flags, options.cas, origin)
 
 
 def _lock(key: bytes, value: bytes, options: parameters.PutParams, origin: Origin) -> KvLock:

@@ -63,12 +63,16 @@ class Transactions:
     def _write(self, operations: list[TxnOperation], environ: Environ) -> Answer:
         params = parameters.parse_for_write(environ["QUERY_STRING"])
         self._kv.check_datacenter(params)
-        who = self._kv.permissions.fresh(environ)
-        if objections := _objections(who, operations):
-            return _answer(objections, [], params, [], b"")
-        done = self._kv.writes.propose(Txn(operations, parameters.origin(environ, who.accessor)), environ)
-        result = decode_txn(done.result)
-        return _answer(result.failures, _seen(who, result.rows), params, [(INDEX, str(result.index)), *done.headers], b"")
+
+        def write(who: Authorizer, seen_index: int | None) -> Answer:
+            if objections := _objections(who, operations):
+                return _answer(objections, [], params, [], b"")
+            command = Txn(operations, parameters.origin(environ, who.accessor))
+            done = self._kv.writes.propose(command, environ, seen_index=seen_index)
+            result = decode_txn(done.result)
+            return _answer(result.failures, _seen(who, result.rows), params, [(INDEX, str(result.index)), *done.headers], b"")
+
+        return self._kv.permissions.carry_out(environ, lambda who: not _objections(who, operations), write)
 
     def _read(self, operations: list[TxnOperation], environ: Environ) -> Answer:
         params = parameters.parse(environ["QUERY_STRING"])

@@ -14,9 +14,9 @@ import msgspec
 from service.api.errors import OUTCOME, READ_METHODS, Answer, Headers, RequestRefused
 from service.api.go import parse_uint64
 from service.api.responses import json
-from service.domain.commands import KeyCommand, KvConditional, Once, Origin, SessionCreate, SessionDestroy, encode
+from service.domain.commands import KeyCommand, KvConditional, Once, Origin, Permitted, SessionCreate, SessionDestroy, encode
 from service.domain.quoting import quote
-from service.domain.results import OnceResult, Verdict, decode_once
+from service.domain.results import OnceResult, Verdict, acl_moved, decode_once
 from service.errors import REJECTED, UNKNOWN
 from service.ipc.client import AgentClient
 from service.ipc.membership import TYPE_PREFIX
@@ -62,6 +62,10 @@ class KeyRefused(RequestRefused):
         return self.status, headers, json(body)
 
 
+class PermissionOutdated(Exception):
+    """The ACL has changed since somebody was found to be permitted to write; nothing was written."""
+
+
 class Writes:
     """The writes of one worker."""
 
@@ -69,21 +73,31 @@ class Writes:
         self._backend = backend
         self._live = live
 
-    def propose(self, command: Write, environ: Mapping[str, Any], memo: bytes = b"") -> Done:
+    def propose(self, command: Write, environ: Mapping[str, Any], memo: bytes = b"", seen_index: int | None = None) -> Done:
         """Replicate a command: as often as it is asked for, or once where the request has a key.
 
         :param memo: what later attempts need to know of the first.
+        :param seen_index: of the ACL's last change, if that has to be the same when the command is applied.
+        :raises PermissionOutdated: it was not the same.
         :raises BackendError: it was not carried out, or nobody knows.
         :raises RequestRefused: the key can't be used.
         """
         if IDEMPOTENCY_KEY not in environ:
-            return Done(self._backend.propose(encode(command)), memo, [])
+            return Done(self._send(command, seen_index), memo, [])
         key, since = _key(environ[IDEMPOTENCY_KEY]), _since(environ)
         settings = self._live.now
         limits = settings.idempotency_entries, settings.idempotency_bytes
-        result = decode_once(self._backend.propose(encode(Once(key, _digest(command), command, memo, since, *limits))))
+        result = decode_once(self._send(Once(key, _digest(command), command, memo, since, *limits), seen_index))
         _check(key, result)
         return Done(result.result, result.memo, [REPLAYED] if result.verdict is Verdict.AGAIN else [])
+
+    def _send(self, command: Write | Once, seen_index: int | None) -> bytes:
+        if seen_index is None:
+            return self._backend.propose(encode(command))
+        result = self._backend.propose(encode(Permitted(seen_index, command)))
+        if acl_moved(result):
+            raise PermissionOutdated
+        return result
 
 
 def _check(key: str, result: OnceResult) -> None:

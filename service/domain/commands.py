@@ -301,7 +301,18 @@ class Once(msgspec.Struct, array_like=True, frozen=True, tag=41):
     bytes_max: int
 
 
-Command = KeyCommand | SessionCommand | Once | ReapTombstones | CheckState | FireEvent | RecordServers | SetAutopilot | RestoreCommand | AclCommand
+class Permitted(msgspec.Struct, array_like=True, frozen=True, tag=42):
+    """Carry out a command, unless the ACL has changed since its sender was found to be permitted: so that needs no barrier.
+
+    :param seen_index: of the ACL's last change by which that was judged.
+    """
+
+    seen_index: int
+    command: KeyCommand | SessionCreate | SessionDestroy | Once
+
+
+_OTHERS = ReapTombstones | CheckState | FireEvent | RecordServers | SetAutopilot
+Command = KeyCommand | SessionCommand | Once | Permitted | _OTHERS | RestoreCommand | AclCommand
 
 _PREFIX = bytes([VERSION])
 _encoder = msgspec.msgpack.Encoder()

@@ -82,7 +82,11 @@ class OnceResult(msgspec.Struct, array_like=True, frozen=True):
     first_index: int = 0
 
 
-Result = WriteResult | SessionResult | TxnResult | OnceResult | AclResult
+class AclMoved(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to a :class:`service.domain.commands.Permitted` that came too late: nothing was done. It will never have a field."""
+
+
+Result = WriteResult | SessionResult | TxnResult | OnceResult | AclResult | AclMoved
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(WriteResult)
@@ -95,6 +99,14 @@ _txn_decoder = msgspec.msgpack.Decoder(TxnResult)
 def encode(result: Result) -> bytes:
     """The bytes that travel back to the worker."""
     return _encoder.encode(result)
+
+
+_ACL_MOVED = _encoder.encode(AclMoved())
+
+
+def acl_moved(data: bytes) -> bool:
+    """Whether an encoded result is an :class:`AclMoved`: of no other one it may be known what it is."""
+    return data == _ACL_MOVED
 
 
 def decode(data: bytes) -> WriteResult:

@@ -18,7 +18,7 @@ import msgspec
 from service.domain.commands import TxnOperation
 from service.domain.entries import Row, Session
 from service.domain.keys import upper_bound
-from service.store import session_rows, statements
+from service.store import acl_rows, session_rows, statements
 from service.store.changes import Timer
 from service.store.schema import to_signed, to_unsigned
 
@@ -54,6 +54,7 @@ class Transaction:
         self._last = last
         self._begun = False
         self._known: dict[bytes, int] = {}
+        self._acl_index: int | None = None
         self._waiting: list[bytes] = []
         self._indexes: list[int] = []
         self._parameters: list[object] = []
@@ -79,6 +80,12 @@ class Transaction:
             self._flush_inside()
             self.look_up([key])
         return self._known[key]
+
+    def acl_index(self) -> int:
+        """The index of the ACL's last change, after the entries so far."""
+        if self._acl_index is None:
+            self._acl_index = acl_rows.indexes(self._connection).get(acl_rows.TABLE, 0)
+        return self._acl_index
 
     def rows(self, wanted: Mapping[bytes, bytes | None]) -> dict[bytes, Row]:
         """Those of some keys that exist; see :class:`service.store.apply.txn.View`."""
@@ -254,6 +261,7 @@ class Transaction:
     def changed(self, table: str) -> None:
         """Note that something in a table became different, for those who wait."""
         self.tables.append(table)
+        self._acl_index = None
 
     def replace_all(self, timers: Sequence[Timer]) -> None:
         """Note that another state took the place of the whole one.
@@ -263,6 +271,7 @@ class Transaction:
         self.replaced = True
         self.timers += timers
         self._known.clear()
+        self._acl_index = None
         self._kv_index = 0
 
     def commit(self, index: int, term: int) -> None:

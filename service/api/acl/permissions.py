@@ -1,22 +1,26 @@
 """What a request needs to be allowed: the token it carries, the questions that views ask, and the table of routes that are guarded whole.
 
-A write, and whatever changes something else, is decided after a barrier: a permission that was taken away is gone as soon as that was acknowledged,
-at whichever node. A read is decided by the state that it is answered from. With the ACL off all of this is one comparison.
+A permission that was taken away is gone as soon as that was acknowledged, at whichever node. A write of keys is decided by what the worker remembers,
+and carried out only if the ACL has not changed by then; whatever else changes something is decided after a barrier. A read is decided by the state
+that it is answered from. With the ACL off all of this is one comparison.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from service.api.acl.resolver import DENIED, FORBIDDEN, Resolver
 from service.api.errors import RequestRefused
 from service.api.params import parse_for_write
 from service.api.reads import Reads
 from service.api.routing import Route
+from service.api.writes import PermissionOutdated
 from service.domain.acl.authorizer import EVERYTHING, Authorizer
 from service.domain.acl.rules import READ, WRITE
 from service.errors import BackendError, RequestRejected, StateUnreadable
 
 Environ = Mapping[str, Any]
+Outcome = TypeVar("Outcome")
 
 NO_INDEX = (("X-Consul-Index", "1"), ("X-Consul-Knownleader", "false"), ("X-Consul-Lastcontact", "0"))
 """The headers of a read that was refused before there was anything to tell an index of."""
@@ -94,6 +98,25 @@ class Permissions:
         except BackendError:
             raise RequestRefused(FORBIDDEN, "ACL not found") from None
         return self._resolve(environ)
+
+    def carry_out(self, environ: Environ, may: Callable[[Authorizer], bool], write: Callable[[Authorizer, int | None], Outcome]) -> Outcome:
+        """Decide about a write, and have it carried out, which includes to refuse it.
+
+        First by what is remembered, if by that it is allowed: then nothing has to be asked. Where the ACL has changed meanwhile nothing was done, and
+        it is decided anew, after a barrier.
+
+        :param may: whether it is allowed.
+        :param write: is given what the request may do, and the index of the ACL's last change if that has to be the same when the write is applied.
+        :raises RequestRefused: the token is unknown.
+        :raises BackendError: the barrier failed.
+        """
+        if not self.enabled:
+            return write(EVERYTHING, None)
+        remembered = self._resolver.remembered(secret_of(environ))
+        if remembered is not None and may(remembered[0]):
+            with suppress(PermissionOutdated):
+                return write(*remembered)
+        return write(self.fresh(environ), None)
 
     def require(self, environ: Environ, level: str, resource: str, name: str | bytes = b"") -> Authorizer:
         """Refuse a write that is not allowed.

@@ -67,6 +67,16 @@ class Resolver:
         self.as_of = 0 if expires_ns else looked_at
         return authorizer
 
+    def remembered(self, secret: str) -> tuple[Authorizer, int] | None:
+        """What the bearer of a secret could do when that was last asked, and the index of the ACL's last change then; None when that is not known.
+
+        Nothing is read: whoever relies on it has to make sure that the ACL is still the same.
+        """
+        known = self._known.get(secret)
+        if known is None or (known[1] and time.time_ns() >= known[1]):
+            return None
+        return known[0], self._version[1]
+
     def _resolve(self, secret: str) -> tuple[Authorizer, int]:
         if secret in _ROOTS:
             raise RequestRefused(500, "Cannot resolve root ACL")

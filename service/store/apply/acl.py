@@ -1,14 +1,32 @@
 """What commands do to tokens, policies and roles. Whoever proposed a change has judged it against the ACL as it still is."""
 
+from collections.abc import Callable
 from sqlite3 import Connection
+from typing import Protocol
 
 import msgspec
 
 from service.domain.acl.records import Record, Token, complete_times, row_id_of
-from service.domain.commands import AclChange, ReapTokens
-from service.domain.results import AclResult
+from service.domain.commands import AclChange, Command, Permitted, ReapTokens
+from service.domain.results import AclMoved, AclResult, Result
 from service.store import acl_rows
 from service.store.apply.tables import Tables
+
+
+class View(Protocol):
+    """What a permission is compared with."""
+
+    def acl_index(self) -> int:
+        """The index of the ACL's last change; 0 when there was none."""
+        ...
+
+
+def carry_out(view: View, command: Permitted, apply: Callable[[Command], Result]) -> Result:
+    """Carry out a command whose sender was permitted to send it, if by the ACL as it still is.
+
+    :param apply: carries out a command at this entry.
+    """
+    return apply(command.command) if view.acl_index() == command.seen_index else AclMoved()
 
 
 def change(view: Tables, index: int, stamp_ms: int, command: AclChange) -> AclResult:

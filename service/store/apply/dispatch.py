@@ -16,6 +16,7 @@ from service.domain.commands import (
     KvLock,
     KvPut,
     Once,
+    Permitted,
     ReapTokens,
     ReapTombstones,
     RecordServers,
@@ -35,7 +36,7 @@ from service.store.apply import acl, archive, autopilot, conditions, events, kv,
 from service.store.apply.tables import Tables
 
 
-class View(sessions.View, archive.View, Tables, Protocol):
+class View(sessions.View, archive.View, acl.View, Tables, Protocol):
     """All that any of them needs."""
 
 
@@ -69,6 +70,7 @@ _HANDLERS: dict[type[Command], Callable[[Any, int, int, Any], bool | Result]] = 
     Once: lambda view, index, stamp_ms, command: once.carry_out(view, index, command, partial(apply, view, index, stamp_ms)),
     AclChange: acl.change,
     ReapTokens: acl.reap,
+    Permitted: lambda view, index, stamp_ms, command: acl.carry_out(view, command, partial(apply, view, index, stamp_ms)),
 }
 
 

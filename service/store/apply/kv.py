@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol, TypeGuard
 
-from service.domain.commands import CheckState, Command, KvConditional, KvDelete, KvDeleteTree, KvPut, ReapTombstones
+from service.domain.commands import CheckState, Command, KvConditional, KvDelete, KvDeleteTree, KvPut, Permitted, ReapTombstones
 from service.domain.results import WriteResult
 
 
@@ -75,7 +75,8 @@ def check_state(_view: View, _index: int, _stamp_ms: int, _command: CheckState) 
 
 def conditional_keys(commands: Iterable[Command]) -> list[bytes]:
     """The keys whose ModifyIndex decides about one of the commands, each once, in order."""
-    return list(dict.fromkeys(command.key for command in commands if _is_conditional(command)))
+    asked = (command.command if isinstance(command, Permitted) else command for command in commands)
+    return list(dict.fromkeys(command.key for command in asked if _is_conditional(command)))
 
 
 def _is_conditional(command: Command) -> TypeGuard[KvPut | KvDelete | KvConditional]:

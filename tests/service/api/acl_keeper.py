@@ -14,11 +14,11 @@ class Keeper:
         self.first = json.loads(worker.call("PUT", "/v1/acl/bootstrap").body)
         self.secret = self.first["SecretID"]
 
-    def call(self, method: str, uri: str, body: Any = b"", token: str | None = None) -> Any:
+    def call(self, method: str, uri: str, body: Any = b"", token: str | None = None, **headers: str) -> Any:
         """A request with a token (default: the first one; empty: none)."""
         secret = self.secret if token is None else token
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.worker.call(method, uri, data, **({"X_Consul_Token": secret} if secret else {}))
+        return self.worker.call(method, uri, data, **({"X_Consul_Token": secret} if secret else {}), **headers)
 
     def get(self, uri: str, token: str | None = None) -> tuple[int, str]:
         """Status and body of a read."""

@@ -9,8 +9,10 @@ import pytest
 from acl_keeper import ON, Keeper
 
 from service.api.routing import Route
+from service.domain.acl.records import POLICIES, TOKENS, Policy, row_id
 from service.domain.commands import AclChange, encode, stamp
 from service.ipc import protocol
+from service.store import acl_rows
 
 NOBODY = "adf4238a-882b-9ddc-4a9d-5b6758e4159e"
 RULES = 'key_prefix "a/" { policy = "write" } key_prefix "a/no/" { policy = "deny" } key "b" { policy = "read" }'
@@ -107,6 +109,59 @@ def test_changes_take_effect_at_once(acl: Keeper) -> None:
     assert acl.get("/v1/kv/a/1", made["SecretID"])[0] == 200
     assert acl.call("DELETE", f"/v1/acl/policy/{id_}").body == b"true"
     assert acl.get("/v1/kv/a/1", made["SecretID"]) == (403, "Permission denied")
+
+
+def test_a_write_of_who_is_known_asks_for_no_barrier(acl: Keeper) -> None:
+    """Once a token was looked up, keys are written, deleted and changed together without asking anybody first."""
+    token = acl.token(RULES)["SecretID"]
+    assert acl.put("/v1/kv/a/1", b"v", token) == (200, "true")
+    agent = acl.worker.agent
+    before = len(agent.received(protocol.Barrier))
+    assert acl.put("/v1/kv/a/1", b"w", token) == (200, "true")
+    assert acl.put("/v1/kv/a/1?cas=1", b"x", token) == (200, "false")
+    assert acl.put("/v1/txn", [{"KV": {"Verb": "set", "Key": "a/2", "Value": "MQ=="}}], token)[0] == 200
+    assert acl.call("PUT", "/v1/kv/a/3", b"y", token, Idempotency_Key="once").body == b"true"
+    assert acl.call("DELETE", "/v1/kv/a/1", token=token).body == b"true"
+    assert acl.call("DELETE", "/v1/kv/a/z?recurse", token=token).body == b"true"
+    assert len(agent.received(protocol.Barrier)) == before
+    assert acl.put("/v1/kv/b", b"w", token) == (403, "Permission denied")
+    assert len(agent.received(protocol.Barrier)) == before + 1  # who is refused is refused by what is true now
+
+
+WRITES = {
+    "put": ("PUT", "/v1/kv/a/1", b"w"),
+    "put once": ("PUT", "/v1/kv/a/1", b"w"),
+    "delete": ("DELETE", "/v1/kv/a/1", b""),
+    "delete tree": ("DELETE", "/v1/kv/a/1?recurse", b""),
+    "transaction": ("PUT", "/v1/txn", [{"KV": {"Verb": "set", "Key": "a/1", "Value": "dw=="}}]),
+}
+
+
+@pytest.mark.parametrize("what", WRITES)
+@pytest.mark.parametrize("change", ["token", "policy", "another"])
+def test_a_permission_counts_when_the_write_is_applied(acl: Keeper, what: str, change: str) -> None:
+    """The ACL changes while a write is on its way: what was allowed until then is refused, and what still is, is done."""
+    made = acl.token(RULES)
+    assert acl.put("/v1/kv/a/1", b"v", made["SecretID"]) == (200, "true")
+    agent, (method, path, body) = acl.worker.agent, WRITES[what]
+    machine = agent.machine
+
+    def meanwhile(_: Any) -> None:
+        agent.on_command = lambda _: None
+        seen = acl.worker.reader.tables(acl_rows.indexes)[0][acl_rows.TABLE]
+        change_ = AclChange(seen, [Policy("0" * 36, "other", "", "")]) if change == "another" else AclChange(seen, deletes=[row_id(*gone)])
+        machine.apply([(machine.applied_index + 1, 1, stamp(encode(change_), 1_000))])
+
+    gone = (TOKENS, made["AccessorID"]) if change == "token" else (POLICIES, made["Policies"][0]["ID"])
+    agent.on_command = meanwhile
+    reply = acl.call(method, path, body, made["SecretID"], **({"Idempotency_Key": "once"} if what == "put once" else {}))
+    if change == "another":
+        assert reply.status == 200
+        assert acl.get("/v1/kv/a/1?raw") == ((404, "") if "delete" in what else (200, "w"))
+        return
+    denied = {"token": "ACL not found", "policy": "Permission denied"}[change]
+    assert (reply.status, denied in reply.body.decode()) == (409 if what == "transaction" and change == "policy" else 403, True)
+    assert acl.get("/v1/kv/a/1?raw") == (200, "v")
 
 
 def test_a_change_is_judged_again_when_the_acl_has_moved(acl: Keeper) -> None:
