@@ -1,7 +1,7 @@
 """The worker's end of the socket to the agent of its node, for gevent.
 
 One socket a worker carries everything. Whatever requests hand over in one turn of the loop leaves in one frame, so that many writes become
-one append and one sync. Barriers are shared: at most one is under way, and a read joins only one that is sent after the read arrived.
+one append and one sync. Barriers are shared: few are under way, and a read joins only one that is sent after the read arrived.
 
 A socket that breaks makes every proposal that was sent on it unknown; a proposal is never sent twice. What had not been sent, and reads,
 wait for the reconnection, as long as their own time lasts.
@@ -318,8 +318,8 @@ class AgentClient:
         """Frames for all that waits, up to about a megabyte; the proposals among them count as sent from here on."""
         parts, self._frames = self._frames, []
         if self._barriers.due:
-            self._barriers.begin(next(self._numbers))
-            parts.append(protocol.frame(protocol.Barrier(self._barriers.id, self._barriers.lease)))
+            number = next(self._numbers)
+            parts.append(protocol.frame(protocol.Barrier(number, self._barriers.begin(number))))
         if self._unsent and (ids := self._take_unsent()):
             parts.append(protocol.frame(protocol.Propose(ids, [self._proposals[number].command for number in ids])))
         return parts
@@ -391,8 +391,7 @@ class AgentClient:
                 wake(self._proposals.pop(number).waiter, result)
 
     def _passed(self, message: protocol.BarrierPassed) -> None:
-        if message.id == self._barriers.id:
-            self._barriers.settle(message)
+        if self._barriers.settle(message.id, message):
             self._work.set()
         elif message.id == self._resuming:
             self._resuming = 0
@@ -403,8 +402,7 @@ class AgentClient:
     def _fail(self, number: int, error: BackendError) -> None:
         if number in self._proposals:
             wake(self._proposals.pop(number).waiter, error)
-        elif number == self._barriers.id:
-            self._barriers.settle(error)
+        elif self._barriers.settle(number, error):
             self._work.set()
         elif number == self._resuming:
             self._resume_watch()

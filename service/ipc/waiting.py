@@ -1,6 +1,7 @@
 """Requests that are parked until the agent answers, for gevent. The parts of :class:`service.ipc.client.AgentClient` that hold no socket."""
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import gevent.hub
@@ -8,6 +9,8 @@ import gevent.hub
 from service.errors import BackendError, OutcomeUnknown
 
 LATE = "the agent did not answer in time"
+UNDER_WAY_MAX = 2
+"""Barriers under way at once: while the cluster confirms one, the next is on its way. Three serve no more reads than two."""
 
 
 def wake(waiter: Any, value: Any) -> None:
@@ -50,13 +53,12 @@ class Barriers:
 
     Invariants:
 
-    1. At most one barrier is under way; ``id`` is 0 exactly when there is none.
+    1. At most :data:`UNDER_WAY_MAX` barriers are under way.
     2. A read joins only a barrier that is sent after the read arrived: those that come meanwhile gather for the next.
     """
 
     def __init__(self) -> None:
-        self.id = 0
-        self._under_way: list[Question] = []
+        self._under_way: dict[int, list[Question]] = {}
         self._gathering: list[Question] = []
 
     def join(self, question: Question) -> None:
@@ -66,41 +68,43 @@ class Barriers:
     @property
     def due(self) -> bool:
         """Whether the next barrier is to be sent."""
-        return bool(self._gathering) and not self.id
+        return bool(self._gathering) and len(self._under_way) < UNDER_WAY_MAX
 
-    def begin(self, number: int) -> None:
-        """The next barrier leaves under this number."""
-        self.id = number
-        self._under_way, self._gathering = self._gathering, []
+    def begin(self, number: int) -> bool:
+        """The next barrier leaves under this number.
 
-    @property
-    def lease(self) -> bool:
-        """Whether the lease will do for everybody who waits for the barrier under way."""
-        return all(question.lease for question in self._under_way)
+        :returns: whether the lease will do for everybody who waits for it.
+        """
+        self._under_way[number], self._gathering = self._gathering, []
+        return all(question.lease for question in self._under_way[number])
 
-    def settle(self, outcome: Any) -> None:
-        """The barrier under way was answered, or failed."""
-        done, self._under_way, self.id = self._under_way, [], 0
-        for question in done:
+    def settle(self, number: int, outcome: Any) -> bool:
+        """A barrier was answered, or failed.
+
+        :returns: whether it was one of these, under way.
+        """
+        questions = self._under_way.pop(number, None)
+        for question in questions or ():
             wake(question.waiter, outcome)
+        return questions is not None
 
     def lost(self) -> None:
         """The socket broke: the reads under way wait for the next barrier."""
-        self._gathering = self._under_way + self._gathering
-        self._under_way, self.id = [], 0
+        self._gathering = [*chain.from_iterable(self._under_way.values()), *self._gathering]
+        self._under_way.clear()
 
     def expire(self, now: float) -> None:
-        """Fail the reads whose time is up. When nobody waits for the barrier under way any more, the next need not wait for it either."""
-        for question in self._under_way + self._gathering:
+        """Fail the reads whose time is up. Nobody waits for a barrier any more for whose answer no read does."""
+        for question in chain(self._gathering, *self._under_way.values()):
             if question.deadline <= now:
                 wake(question.waiter, OutcomeUnknown(LATE))
         self._gathering = [question for question in self._gathering if question.deadline > now]
-        self._under_way = [question for question in self._under_way if question.deadline > now]
-        if not self._under_way:
-            self.id = 0
+        kept = {number: [question for question in questions if question.deadline > now] for number, questions in self._under_way.items()}
+        self._under_way = {number: questions for number, questions in kept.items() if questions}
 
     def abandon(self, error: BackendError) -> None:
         """Fail all of them."""
         self.lost()
-        self.begin(0)
-        self.settle(error)
+        for question in self._gathering:
+            wake(question.waiter, error)
+        self._gathering = []

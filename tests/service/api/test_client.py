@@ -12,6 +12,7 @@ from service.errors import BackendError, NoLeader, OutcomeUnknown, RequestReject
 from service.ipc import client as module
 from service.ipc import protocol
 from service.ipc.client import AgentClient
+from service.ipc.waiting import UNDER_WAY_MAX
 
 
 def put(key: str, value: bytes = b"v") -> bytes:
@@ -101,21 +102,28 @@ def test_one_that_is_not_content_with_the_lease_asks_for_all(worker: Any) -> Non
 
 
 def test_a_read_joins_only_a_later_barrier(worker: Any) -> None:
-    """Reads that come while a barrier is under way share the next one, which is sent when that was answered."""
-    worker.agent.mute = True
-    first = gevent.spawn(worker.client.barrier)
-    worker.until(lambda: len(worker.agent.received(protocol.Barrier)) == 1)
+    """Reads that come while barriers are under way share the next one, which is sent when one of those was answered, the first or another."""
+    agent, early = worker.agent, []
+    agent.mute = True
+    for count in range(1, UNDER_WAY_MAX + 1):
+        early.append(gevent.spawn(worker.client.barrier))
+        worker.until(lambda count=count: len(agent.received(protocol.Barrier)) == count)
     late = [gevent.spawn(worker.client.barrier) for _ in range(5)]
     gevent.sleep(0.01)
-    assert len(worker.agent.received(protocol.Barrier)) == 1
-    worker.agent.mute = False
-    sock = next(iter(worker.agent._sockets))
-    sock.sendall(protocol.frame(protocol.BarrierPassed(worker.agent.received(protocol.Barrier)[0].id, 7, 1)))
-    worker.until(first.ready)
+    assert len(agent.received(protocol.Barrier)) == UNDER_WAY_MAX
+    agent.mute = False
+    sock = next(iter(agent._sockets))
+    answered = agent.received(protocol.Barrier)[-1]
+    sock.sendall(protocol.frame(protocol.BarrierPassed(answered.id, 7, 1)))
+    worker.until(early[-1].ready)
     gevent.joinall(late, raise_error=True)
-    assert first.value == (7, 1)
+    assert early[-1].value == (7, 1)
     assert {job.value for job in late} == {(3, 1)}
-    assert len(worker.agent.received(protocol.Barrier)) == 2
+    assert len(agent.received(protocol.Barrier)) == UNDER_WAY_MAX + 1
+    assert not any(job.ready() for job in early[:-1])
+    sock.sendall(protocol.frame(protocol.BarrierPassed(agent.received(protocol.Barrier)[0].id, 8, 1)))
+    worker.until(early[0].ready)
+    assert early[0].value == (8, 1)
 
 
 @pytest.mark.parametrize(("kind", "error"), [("no-leader", NoLeader), ("rejected", RequestRejected), ("unknown", OutcomeUnknown)])
