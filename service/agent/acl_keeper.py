@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 PASS_SECONDS = 1.0
 FIRST_PASS_SECONDS = 0.05
 """Between passes until the ACL is there: so long every client of a new cluster is told that its token is not known."""
+FIRST_PASSES_MAX = 100
+"""Passes of a follower that knows a leader: one that has not written it by then was started with other settings, as in a rolling restart."""
 WAITING = "the ACL's builtin policy and tokens are not written yet"
 
 
@@ -40,6 +42,7 @@ class AclKeeper:
         self._state = Reader(data_dir)
         self._is_enabled = settings.acl_enabled == "true"
         self._is_whole = False
+        self._passes = 0
         if self._is_enabled:
             tell(WAITING)
 
@@ -61,7 +64,8 @@ class AclKeeper:
         if self._is_whole and not self._server.leads:
             return
         due = self.due()
-        if not self._is_whole and not isinstance(due, AclChange):
+        self._passes += not self._server.leads and self._server.leader is not None
+        if not self._is_whole and (not isinstance(due, AclChange) or self._passes > FIRST_PASSES_MAX):
             self._is_whole = True
             self._tell("")
         if due is not None and self._server.leads:

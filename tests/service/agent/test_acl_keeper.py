@@ -47,6 +47,7 @@ class Node:
         self.restart()
         self.now_ns = 1_000 * SECOND_NS
         self.leads = True
+        self.leader = "n1"
         self.failing = 0
         self.proposed: list[Command] = []
 
@@ -210,6 +211,14 @@ def test_not_ready_before_the_acl_is_there(make_node: Callable[..., Node], leads
     assert node.told == [acl_keeper.WAITING, ""]
     found, _ = node.reader.tables(lambda connection: acl_rows.find_token(connection, secret_hash(INITIAL)))
     assert found is not None
+
+
+def test_no_follower_waits_for_a_leader_with_other_settings(make_node: Callable[..., Node]) -> None:
+    """In a rolling restart that switches the ACL on the leader comes last: those before it must become ready without what it does not write."""
+    node = make_node(enabled="true")
+    node.leads = False
+    run(node, lambda: len(node.told) > 1)
+    assert (node.told, node.proposed) == ([acl_keeper.WAITING, ""], [])
 
 
 def test_ready_at_once_with_an_acl_from_before(make_node: Callable[..., Node]) -> None:
