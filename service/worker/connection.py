@@ -98,7 +98,9 @@ class Connection:
         "_hub",
         "_lag_seconds",
         "_overdue",
+        "_parked",
         "_readable",
+        "_reads",
         "_service",
         "_sock",
         "_writable",
@@ -115,6 +117,7 @@ class Connection:
         self._hub: Any = gevent.get_hub()
         self._readable: Any = self._hub.loop.io(sock.fileno(), _READ)
         self._writable: Any = None
+        self._reads = self._parked = False
         self._buffer = b""
         self._overdue = False
         self._lag_seconds = 0.0
@@ -358,7 +361,7 @@ class Connection:
     def _receive(self, size: int) -> bytes:
         """What the client sends next; nothing at its end."""
         while not self._overdue:
-            self._hub.wait(self._readable)
+            self._await_data()
             try:
                 data: bytes = self._sock.recv(size)
             except BlockingIOError:
@@ -368,6 +371,26 @@ class Connection:
             else:
                 return data
         return b""
+
+    def _await_data(self) -> None:
+        """Park until there is something to receive, be it the end. The watcher stays on between requests: each start of one costs a system call."""
+        if not self._reads:
+            self._reads = True
+            self._readable.start(self._data_arrived)
+        self._parked = True
+        try:
+            self._hub.switch()
+        finally:
+            self._parked = False
+
+    def _data_arrived(self) -> None:
+        """Called by the loop, again and again while nobody takes what has arrived."""
+        if self._parked:
+            self._parked = False
+            self.greenlet.switch()
+        else:
+            self._reads = False
+            self._readable.stop()
 
     def _send(self, data: bytes) -> None:
         try:

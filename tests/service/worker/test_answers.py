@@ -325,6 +325,29 @@ def test_a_watched_connection_goes_on() -> None:
     assert watched.told == []
 
 
+def test_what_comes_early_waits_in_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that comes while the one before it is carried out wakes nobody: it is told of once, read when its turn has come, and so is the next."""
+    told: list[int] = []
+    arrived = Connection._data_arrived
+    monkeypatch.setattr(Connection, "_data_arrived", lambda self: told.append(self.state) or arrived(self))
+    watched = Watched(Application())
+    gate = gevent.event.Event()
+    plain = watched.service.fast
+    assert plain is not None
+    watched.service.fast = lambda *given: (gate.wait(PATIENCE_SECONDS), plain(*given))[1]
+    with connected(watched.serve) as client:
+        client.sendall(GET)
+        watched.until(State.ANSWERING)
+        client.sendall(GET)
+        until(lambda: State.ANSWERING in told)
+        for _ in range(20):
+            gevent.sleep(0)
+        assert told == [State.IDLE, State.ANSWERING]
+        gate.set()
+        client.sendall(LAST)
+        assert receive_all(client).count(b"HTTP/1.1 200 OK") == 3
+
+
 # -- the stop --
 
 

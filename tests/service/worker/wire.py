@@ -81,8 +81,11 @@ class _Hub:
     def __init__(self) -> None:
         self.loop = gevent.get_hub().loop
 
+    def switch(self) -> None:
+        """There always is something to read."""
+
     def wait(self, _watcher: Any) -> None:
-        """There always is something to read, and room to write."""
+        """There always is room to write."""
 
 
 class NotClosed(Exception):
