@@ -41,16 +41,21 @@ class StateMachine(Protocol):
         """Index and term of the last entry whose effects the machine holds; (0, 0) for a fresh one. Asked once, at start."""
         ...
 
-    def apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> Sequence[bytes]:
+    def apply(self, entries: Sequence[tuple[int, int, bytes | None]], *, awaited: bool = True) -> Sequence[bytes]:
         """Apply committed entries in order.
 
         :param entries: (index, term, data); ``data`` is None for entries that are Raft's own (no-op, configuration): the machine takes note of
             the index and does nothing else. Indexes are contiguous with each other and with what was applied before.
+        :param awaited: whether anybody waits for the results. If not, as at most followers, an empty sequence will do.
         :returns: one result an entry (anything for Raft's own).
 
         Effects and applied index move together: after a crash the machine holds both or neither. They need not be durable when
         the call returns; see :meth:`checkpoint`. An exception stops the node: an entry is never skipped.
         """
+        ...
+
+    def checkpoint_due(self) -> bool:
+        """Whether :meth:`checkpoint` should come soon, however few entries there were. Asked on the loop, after each batch that was applied."""
         ...
 
     def checkpoint(self) -> int:

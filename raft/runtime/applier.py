@@ -20,7 +20,7 @@ BATCHES_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A batch that has taken effect. Results are those of the entries, in order."""
+    """A batch that has taken effect. Results are those of the entries, in order; there may be none where nobody waited for any."""
 
     entries: Sequence[Entry]
     results: Sequence[bytes]
@@ -44,16 +44,19 @@ class Applier:
         self._loop = loop
         self._on_applied = on_applied
         self._on_failure = on_failure
-        self._inbox: Inbox[tuple[Entry, ...]] = Inbox()
+        self._inbox: Inbox[tuple[tuple[Entry, ...], bool]] = Inbox()
         self._thread = Thread(target=self._run, name="raft-apply", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def apply(self, entries: tuple[Entry, ...]) -> None:
-        """Apply entries, after everything submitted before."""
-        self._inbox.put(entries)
+    def apply(self, entries: tuple[Entry, ...], *, awaited: bool) -> None:
+        """Apply entries, after everything submitted before.
+
+        :param awaited: whether anybody waits for their results; where nobody does there may be none.
+        """
+        self._inbox.put((entries, awaited))
 
     def call(self, run: Callable[[], object], done: Callable[[object], None]) -> None:
         """Run something on the machine's thread, in order; ``done`` gets its result on the loop, or the exception that it raised."""
@@ -69,17 +72,17 @@ class Applier:
         while (work := self._inbox.take(BATCHES_MAX)) is not None:
             if isinstance(work, Task):
                 self._perform(work)
-            elif not self._apply(list(chain.from_iterable(work))):
+            elif not self._apply(list(chain.from_iterable(entries for entries, _ in work)), awaited=any(awaited for _, awaited in work)):
                 return
 
-    def _apply(self, entries: list[Entry]) -> bool:
+    def _apply(self, entries: list[Entry], *, awaited: bool) -> bool:
         batch = [(entry.index, entry.term, entry.data if entry.kind is EntryKind.COMMAND else None) for entry in entries]
         try:
-            results = self._machine.apply(batch)
+            results = self._machine.apply(batch, awaited=awaited)
         except Exception as error:  # noqa: BLE001 - whatever it raised, the node stops at this index
             self._report(self._on_failure, error if isinstance(error, RaftError) else MachineFailed(entries[0].index, error))
             return False
-        if (fault := _fault(entries, results)) is not None:
+        if (awaited or results) and (fault := _fault(entries, results)) is not None:
             self._report(self._on_failure, MachineFailed(entries[0].index, fault))
             return False
         self._report(self._on_applied, Applied(entries, results))

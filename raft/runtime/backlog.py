@@ -5,7 +5,7 @@ costs little more than to apply four. So there they gather, no longer than someb
 """
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 from raft.core.model import Entry
 
@@ -15,25 +15,35 @@ ENTRIES_MAX = 1_024
 """So many don't wait: more would only hold up what comes behind."""
 
 
+class Apply(Protocol):
+    """Takes committed entries, in order; see :meth:`raft.runtime.applier.Applier.apply`."""
+
+    def __call__(self, entries: tuple[Entry, ...], /, *, awaited: bool) -> None:
+        """Do it."""
+        ...
+
+
 class Backlog:
     """All on the loop's thread.
 
-    :param apply: takes committed entries, in order.
+    :param apply: takes the entries when they have waited long enough.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, apply: Callable[[tuple[Entry, ...]], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, apply: Apply) -> None:
         self._loop = loop
         self._apply = apply
         self._entries: list[Entry] = []
+        self._awaited = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, entries: tuple[Entry, ...], *, at_once: bool) -> None:
+    def add(self, entries: tuple[Entry, ...], *, awaited: bool) -> None:
         """Take committed entries.
 
-        :param at_once: whether somebody waits for one of them.
+        :param awaited: whether somebody waits for one of them: then they go at once.
         """
         self._entries.extend(entries)
-        if at_once or len(self._entries) >= ENTRIES_MAX:
+        self._awaited |= awaited
+        if awaited or len(self._entries) >= ENTRIES_MAX:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(DELAY_SECONDS, self.flush)
@@ -45,4 +55,5 @@ class Backlog:
             self._timer = None
         if self._entries:
             entries, self._entries = tuple(self._entries), []
-            self._apply(entries)
+            awaited, self._awaited = self._awaited, False
+            self._apply(entries, awaited=awaited)

@@ -389,7 +389,8 @@ class Driver:
         self._send(ready.messages)
         self._persist(ready)
         if ready.committed:
-            self._backlog.add(ready.committed, at_once=self.node.role is Role.LEADER)
+            leads = self.node.role is Role.LEADER
+            self._backlog.add(ready.committed, awaited=leads or bool(ready.appended) or self.proposals.any_in_log)
             self.schedule()  # there may be another page
         for appended in ready.appended:
             ours = appended.origin == self.node.node_id

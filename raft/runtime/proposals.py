@@ -72,6 +72,11 @@ class Proposals:
         return bool(self._held)
 
     @property
+    def any_in_log(self) -> bool:
+        """Whether batches wait for entries of this node's log to take effect; it may have appended them before another led."""
+        return bool(self._in_log or self._submitted)
+
+    @property
     def outside_bytes(self) -> int:
         """What the batches count that are held or forwarded. Those in the log the core counts."""
         return self._held_bytes + self._forwarded_bytes

@@ -110,7 +110,7 @@ class Snapshotter:
     def consider(self) -> None:
         """Entries were applied: checkpoint now and then, and compact when the log is over a threshold."""
         log, config = self.host.node.state.log, self.host.node.state.config
-        due = log.applied - self._checkpointed >= max(1, config.snapshot_threshold_entries // 8)
+        due = log.applied - self._checkpointed >= max(1, config.snapshot_threshold_entries // 8) or self.machine.checkpoint_due()
         if (due or (self._over_threshold() and not self._held_back)) and not self._compacting and not self._stopped and self._is_time():
             self._compacting = True
             self._checkpointed = log.applied

@@ -36,13 +36,17 @@ class MemoryMachine:
         """See the port."""
         return self._position
 
-    def apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> list[bytes]:
+    def apply(self, entries: Sequence[tuple[int, int, bytes | None]], *, awaited: bool = True) -> list[bytes]:  # noqa: ARG002  # results cost nothing
         """See the port."""
         results = []
         for index, term, command in entries:
             results.append(b"" if command is None else self.execute(command))
             self._position = (index, term)
         return results
+
+    def checkpoint_due(self) -> bool:
+        """See the port. Nothing is kept here."""
+        return False
 
     def checkpoint(self) -> int:
         """See the port. Nothing is kept here."""

@@ -56,7 +56,7 @@ class CellsMachine:
         """See :class:`raft.ports.machine.StateMachine`."""
         return self._position
 
-    def apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> Sequence[bytes]:
+    def apply(self, entries: Sequence[tuple[int, int, bytes | None]], *, awaited: bool = True) -> Sequence[bytes]:  # noqa: ARG002  # results cost nothing
         """See :class:`raft.ports.machine.StateMachine`."""
         self._connection.execute("BEGIN IMMEDIATE")
         for index, _, data in entries:
@@ -65,6 +65,10 @@ class CellsMachine:
         self.move(entries[-1][:2])
         self._connection.execute("COMMIT")
         return [b""] * len(entries)
+
+    def checkpoint_due(self) -> bool:
+        """See :class:`raft.ports.machine.StateMachine`."""
+        return False
 
     def checkpoint(self) -> int:
         """See :class:`raft.ports.machine.StateMachine`."""

@@ -72,6 +72,16 @@ class StateMachineContract:
         assert self.look(one) == self.look(other)
         assert tuple(one.applied()) == tuple(other.applied()) == (len(entries), 3)
 
+    def test_results_that_nobody_awaits(self) -> None:
+        """Whether anybody waits for the results changes nothing of the state; where somebody does, there is one an entry."""
+        entries = self._entries(1)
+        heard, unheard = self.make(), self.make()
+        heard.apply(entries)
+        assert len(unheard.apply(entries, awaited=False)) in (0, len(entries))
+        assert self.look(unheard) == self.look(heard)
+        assert tuple(unheard.applied()) == tuple(heard.applied())
+        assert list(unheard.apply(self._entries(len(entries) + 1))) == list(heard.apply(self._entries(len(entries) + 1)))
+
     def test_entries_of_rafts_own_move_the_index_only(self) -> None:
         """An entry without data is taken note of, and does nothing else."""
         machine = self.make()

@@ -104,6 +104,9 @@ class ListMachine:
     :param keeps: whether it survives its node, as one that keeps its state on a disk; the log is cut after checkpoints then.
     :ivar poison: the command that makes it raise.
     :ivar restored: indexes of the snapshots that it was given.
+    :ivar awaited: of each batch, whether somebody waited for its results; where nobody did it gave none.
+    :ivar wants_checkpoint: what it says when it is asked whether one is due.
+    :ivar checkpoints: how many there were.
     """
 
     def __init__(self, *, keeps: bool = False) -> None:
@@ -113,6 +116,9 @@ class ListMachine:
         self.position = (0, 0)
         self.poison: bytes | None = None
         self.restored: list[int] = []
+        self.awaited: list[bool] = []
+        self.wants_checkpoint = False
+        self.checkpoints = 0
         self.failing_checkpoint: Exception | None = None
         self.apply_gate = Gate()
         self.restore_gate = Gate()
@@ -124,7 +130,7 @@ class ListMachine:
         """See the port."""
         return self.position
 
-    def apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> list[bytes]:
+    def apply(self, entries: Sequence[tuple[int, int, bytes | None]], *, awaited: bool = True) -> list[bytes]:
         """See the port."""
         self.apply_gate.pass_through()
         results = []
@@ -138,11 +144,17 @@ class ListMachine:
                 self.commands.append(data)
                 self.indexes.append(index)
             results.append(b"%d:%s" % (index, data or b""))
-        return results
+        self.awaited.append(awaited)
+        return results if awaited else []
+
+    def checkpoint_due(self) -> bool:
+        """See the port."""
+        return self.wants_checkpoint
 
     def checkpoint(self) -> int:
         """See the port."""
         index = self.position[0]
+        self.checkpoints += 1
         self.checkpoint_gate.pass_through()
         if self.failing_checkpoint is not None:
             raise self.failing_checkpoint

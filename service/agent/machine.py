@@ -109,7 +109,7 @@ class ObservedMachine(StateMachine):
         """See the port."""
         return self.store.applied()
 
-    def apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> Sequence[bytes]:
+    def apply(self, entries: Sequence[tuple[int, int, bytes | None]], *, awaited: bool = True) -> Sequence[bytes]:
         """See the port."""
         results: list[bytes] = []
         begin = 0
@@ -117,12 +117,16 @@ class ObservedMachine(StateMachine):
             if data is not None and is_check(data):
                 # Nothing behind a check may be in the state while it is held.
                 self.digests.expect(index)
-                results += self._apply(entries[begin : position + 1])
+                results += self._apply(entries[begin : position + 1], awaited=awaited)
                 self.digests.begin(index, self.store.hold)
                 begin = position + 1
         if begin < len(entries):
-            results += self._apply(entries[begin:])
+            results += self._apply(entries[begin:], awaited=awaited)
         return results
+
+    def checkpoint_due(self) -> bool:
+        """See the port."""
+        return self.store.checkpoint_due()
 
     def checkpoint(self) -> int:
         """See the port."""
@@ -156,9 +160,9 @@ class ObservedMachine(StateMachine):
             self.store.restore(index, term, read)
         self._tell([])
 
-    def _apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> Sequence[bytes]:
+    def _apply(self, entries: Sequence[tuple[int, int, bytes | None]], *, awaited: bool) -> Sequence[bytes]:
         with told_apart(f"apply from index {entries[0][0]}", self._data_dir):
-            results = self.store.apply(entries)
+            results = self.store.apply(entries, awaited=awaited)
         self._tell(entries)
         return results
 

@@ -18,6 +18,8 @@ from service.errors import StateDamaged, StateUnreadable
 from service.store.schema import APPLICATION_ID, FORMAT_VERSION, check_version, meta, metadata
 from service.store.wal import PAGE_BYTES
 
+dbapi2.register_adapter(bytes, bytes)  # it stays what it is: otherwise the driver looks for a way to adapt each one, and fails, in 0.8 µs
+
 SQLITE_MINIMUM = (3, 51, 3)
 DATABASE_ERRORS = cast("tuple[type[Exception], ...]", (dbapi2.Error, SQLAlchemyError, UnicodeDecodeError))
 """What every failure of SQLite is an instance of. Damaged text, also in the message of an error, fails as it is decoded."""

@@ -27,6 +27,13 @@ from service.store.transaction import Transaction
 FIRST_GENERATION = 1
 CHECKPOINT_ATTEMPTS = 3
 
+LOG_FRAMES_MAX = 4_096
+"""Pages in the write-ahead log (16 MiB) from which on a checkpoint holds the entries back for its last step, so that the log starts anew.
+See decision 28."""
+
+CHANGES_MAX = 16_384
+"""Changes of rows, those by triggers among them, after which a checkpoint is due: about 8,192 keys."""
+
 
 class KvMachine(StateMachine):
     """Keys and values under the port :class:`raft.ports.machine.StateMachine`; see there for order and threads.
@@ -44,6 +51,7 @@ class KvMachine(StateMachine):
         self._damage: StateDamaged | None
         self._changes = ChangeLog()
         self._checkpoint_lock = threading.Lock()
+        self._apply_lock = threading.Lock()
         self._index, self._term = 0, 0
         with files.explained(f"the state in {data_dir} can't be prepared"):
             self._generation = _find_or_create(data_dir, generation)
@@ -65,10 +73,10 @@ class KvMachine(StateMachine):
         """Index and term of the last entry whose effects the state holds."""
         return self._index, self._term
 
-    def apply(self, entries: Sequence[tuple[int, int, bytes | None]]) -> Sequence[bytes]:
+    def apply(self, entries: Sequence[tuple[int, int, bytes | None]], *, awaited: bool = True) -> Sequence[bytes]:
         """Apply entries in order; effects and applied index become visible together.
 
-        :returns: one of :mod:`service.domain.results` in bytes for each, empty for Raft's own entries.
+        :returns: one of :mod:`service.domain.results` in bytes for each, empty for Raft's own entries; nothing at all where nobody awaits them.
         :raises CommandInvalid: when an entry can't be understood; nothing of the batch was applied.
         :raises StateDamaged: when SQLite finds the file damaged; nothing of the batch was applied.
         :raises ValueError: when the entries don't follow what was applied.
@@ -77,13 +85,23 @@ class KvMachine(StateMachine):
             return []
         self._check_order(entries)
         decoded = [None if data is None else decode(data) for _, _, data in entries]
-        transaction = Transaction(self._connection, self._term, entries[-1][:2])
+        with self._apply_lock:
+            results, unmoved = self._write(entries, decoded, awaited=awaited)
+        if not awaited:
+            return []
+        if unmoved:
+            results = [_corrected(result, unmoved) for result in results]
+        return [b"" if result is None else encode(result) for result in results]
+
+    def _write(
+        self, entries: Sequence[tuple[int, int, bytes | None]], decoded: Sequence[tuple[int, Command] | None], *, awaited: bool
+    ) -> tuple[list[Result | None], Mapping[int, int]]:
+        """Do it; the results, and what :attr:`Transaction.unmoved` says of them."""
+        transaction = Transaction(self._connection, self._term, entries[-1][:2], answering=awaited)
         try:
             results = _carry_out(transaction, entries, decoded)
             last_index, last_term, _ = entries[-1]
             transaction.commit(last_index, last_term)
-            if transaction.unmoved:
-                results = [_corrected(result, transaction.unmoved) for result in results]
         except engine.DATABASE_ERRORS as error:
             with suppress(*engine.DATABASE_ERRORS):
                 transaction.roll_back()
@@ -98,7 +116,8 @@ class KvMachine(StateMachine):
         if transaction.timers or transaction.sessions:
             self._changes.add_sessions(transaction.sessions, transaction.timers)
         self._index, self._term = last_index, last_term
-        return [b"" if result is None else encode(result) for result in results]
+        self._changed = self._connection.total_changes
+        return results, transaction.unmoved
 
     def take_changes(self) -> Changes:
         """What became different since the last call; to be published now, for it can be read by others already.
@@ -107,8 +126,12 @@ class KvMachine(StateMachine):
         """
         return self._changes.take(self._index)
 
+    def checkpoint_due(self) -> bool:
+        """Whether so much was changed since the last checkpoint that the write-ahead log is getting long. From any thread."""
+        return self._changed - self._moved_changes >= CHANGES_MAX
+
     def checkpoint(self) -> int:
-        """Move the write-ahead log into the file, sync it, and keep the sums of the pages that changed.
+        """Move the write-ahead log into the file, sync it, and keep the sums of the pages that changed. A long one starts anew behind that.
 
         Only a run that reports every frame as moved proves anything: under a reader that pins an old moment, SQLite reports success for a run that
         copied little and synced nothing. The moment of :attr:`_pin` is moved whole, so it tries again when an entry was applied in between.
@@ -117,7 +140,10 @@ class KvMachine(StateMachine):
         :raises StateDamaged: when SQLite finds the file damaged.
         """
         with self._checkpoint_lock, self._damage_noted():
-            self._move_log()
+            if self._move_log() >= LOG_FRAMES_MAX:
+                self._move_log()  # what came meanwhile, which took less time
+                with self._apply_lock:  # and what came meanwhile; the next entry finds nothing left in the log
+                    self._move_log()
             return min(self._durable_index, self._index)  # entries are in the file a moment before they count as applied
 
     def check_some(self) -> bool:
@@ -192,14 +218,15 @@ class KvMachine(StateMachine):
         with self._checkpoint_lock:
             moved = False
             with suppress(StateUnreadable, *engine.DATABASE_ERRORS):
-                moved = self._move_log()
+                moved = self._move_log() >= 0
             self._release(moved=moved)
 
-    def _move_log(self) -> bool:
+    def _move_log(self) -> int:
         """Move the present moment into the file, with its sums.
 
-        :returns: whether nothing is left of it in the log.
+        :returns: how many pages the log holds, all of which are in the file; -1 when a reader held it up.
         """
+        self._moved_changes = self._changed
         for _ in range(CHECKPOINT_ATTEMPTS):
             self._pin.execute("BEGIN")
             try:
@@ -209,10 +236,10 @@ class KvMachine(StateMachine):
                 if not busy and frames == moved >= 0 and salts == self._pages.salts():
                     self._pages.note(salts, frames, index)
                     self._durable_index = index
-                    return True
+                    return int(frames)
             finally:
                 self._pin.execute("COMMIT")
-        return False
+        return -1
 
     def _release(self, *, moved: bool) -> None:
         """Close everything.
@@ -259,6 +286,7 @@ class KvMachine(StateMachine):
                 raise engine.failure(f"{path} can't be read", error) from error
             opened.pop_all()
         self._index, self._term = position
+        self._changed = self._moved_changes = 0
         self._damage = None
 
     @contextmanager

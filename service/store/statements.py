@@ -5,7 +5,7 @@ They run on the driver's connection: SQLAlchemy's own execution costs several ti
 
 from functools import cache
 
-from sqlalchemy import BindParameter, ClauseElement, Table, bindparam, literal_column, or_, select
+from sqlalchemy import ClauseElement, ColumnElement, Table, bindparam, literal_column, null, or_, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
@@ -34,8 +34,8 @@ def _text(statement: ClauseElement) -> str:
 
 
 def _upsert_one() -> str:
-    columns: dict[str, BindParameter[object]] = {column.name: bindparam(column.name) for column in kv.columns}
-    statement = insert(kv).values(columns)
+    columns: dict[str, ColumnElement[object]] = {column.name: bindparam(column.name) for column in kv.columns}
+    statement = insert(kv).values(columns | {"lock_index": literal_column("0"), "session": null()})
     new = statement.excluded
     return _text(
         statement.on_conflict_do_update(
@@ -47,12 +47,12 @@ def _upsert_one() -> str:
 
 
 _UPSERT = _upsert_one()
-_UPSERT_ROW = "(" + ", ".join("?" * len(kv.columns)) + ")"
+_UPSERT_ROW = "(?, ?, 0, NULL, ?, ?, ?)"
 
 
 @cache
 def upsert(rows: int) -> str:
-    """Set ``rows`` keys, one after another; the parameters of a row stand in the order of the table's columns.
+    """Set ``rows`` keys, one after another. The parameters of a row: key, flags, CreateIndex, ModifyIndex, value.
 
     A row that would change nothing is passed over and not counted. Session and CreateIndex stay.
     """
@@ -99,6 +99,17 @@ def rows_without_values(keys: int) -> str:
     return (
         f"WITH wanted (position, key) AS (VALUES {wanted}) "  # noqa: S608  # numbers of ours and placeholders
         f"SELECT '[' || group_concat('[' || {row} || ']') || ']' FROM wanted CROSS JOIN kv ON kv.key = wanted.key"
+    )
+
+
+@cache
+def kept_columns(keys: int) -> str:
+    """Like :func:`rows_without_values`, of what an upsert leaves as it is: position, CreateIndex and session. It takes half as long."""
+    wanted = ", ".join(f"({position}, ?)" for position in range(keys))
+    row = "position || ',' || create_index || coalesce(',\"' || session || '\"', ',null')"
+    return (
+        f"WITH wanted (position, key) AS (VALUES {wanted}) "  # noqa: S608  # numbers of ours and placeholders
+        f"SELECT '[[' || group_concat({row}, '],[') || ']]' FROM wanted CROSS JOIN kv ON kv.key = wanted.key"
     )
 
 

@@ -31,6 +31,9 @@ _LOOKUPS_MAX = 400
 _columns = msgspec.json.Decoder(list[tuple[int, int, int, str | None, int, int]]).decode
 """Of :func:`service.store.statements.rows_without_values`."""
 
+_kept_columns = msgspec.json.Decoder(list[tuple[int, int, str | None]]).decode
+"""Of :func:`service.store.statements.kept_columns`."""
+
 
 class Transaction:
     """A batch under way; fulfils :class:`service.store.apply.txn.View`.
@@ -38,11 +41,12 @@ class Transaction:
     :param connection: the writer's, outside a transaction.
     :param term: the term of the last applied entry, as the file holds it.
     :param last: index and term of the last entry of the batch.
+    :param answering: whether somebody waits for the results.
     :ivar unmoved: for each put that did not give its key its own index: the key's ModifyIndex after it, or 0 when a later put hides that. Complete
         once everything was committed.
     """
 
-    def __init__(self, connection: Connection, term: int, last: tuple[int, int]) -> None:
+    def __init__(self, connection: Connection, term: int, last: tuple[int, int], *, answering: bool = True) -> None:
         self.keys: list[bytes] = []
         self.prefixes: list[bytes] = []
         self.tables: list[str] = []
@@ -52,6 +56,7 @@ class Transaction:
         self._connection = connection
         self._term = term
         self._last = last
+        self._answering = answering
         self._begun = False
         self._known: dict[bytes, int] = {}
         self._acl_index: int | None = None
@@ -137,26 +142,48 @@ class Transaction:
         self._known.pop(key, None)
         self._waiting.append(key)
         self._indexes.append(index)
-        self._parameters += (key, to_signed(flags), 0, None, index, index, value)
+        self._parameters += (key, to_signed(flags), index, index, value)
+
+    def keep_results(self) -> None:
+        """One of the results is about to become a part of the state, whether or not anybody waits for it."""
+        self._answering = True
 
     def set_all(self, index: int, operations: Sequence[TxnOperation]) -> list[Row]:
         """Set keys that differ; see :class:`service.store.apply.txn.View`. What became of them is asked for afterwards, all at once."""
+        if not self._answering:
+            for operation in operations:
+                self.put(index, operation.key, operation.value, operation.flags)
+            return []
         self._flush_inside()
         for operation in operations:
             self.put(index, operation.key, operation.value, operation.flags)
+        before = len(self.keys)
         if (index, self._term) == self._last:
             self._flush()  # the end of the batch: it need not wait for anything to become visible with it
         else:
             self._flush_inside()
+        find = self._found_moved if len(self.keys) - before == len(operations) else self._found
         rows: list[Row] = []
         for start in range(0, len(operations), _LOOKUPS_MAX):
-            keys = [operation.key for operation in operations[start : start + _LOOKUPS_MAX]]
-            text = self._connection.execute(statements.rows_without_values(len(keys)), keys).fetchone()[0]
-            rows += [
-                Row(keys[position], b"", to_unsigned(flags), lock_index, session, created, modified)
-                for position, flags, lock_index, session, created, modified in sorted(_columns(text))
-            ]
+            rows += find(index, operations[start : start + _LOOKUPS_MAX])
         return rows
+
+    def _found_moved(self, index: int, operations: Sequence[TxnOperation]) -> list[Row]:
+        """The keys that were all set at ``index``, without their values."""
+        text = self._connection.execute(statements.kept_columns(len(operations)), [operation.key for operation in operations]).fetchone()[0]
+        rows: list[Row] = []
+        for position, created, session in sorted(_kept_columns(text)):
+            operation = operations[position]
+            rows.append(Row(operation.key, b"", operation.flags, 0, session, created, index))
+        return rows
+
+    def _found(self, _index: int, operations: Sequence[TxnOperation]) -> list[Row]:
+        """Some keys, without their values."""
+        text = self._connection.execute(statements.rows_without_values(len(operations)), [operation.key for operation in operations]).fetchone()[0]
+        return [
+            Row(operations[position].key, b"", to_unsigned(flags), lock_index, session, created, modified)
+            for position, flags, lock_index, session, created, modified in sorted(_columns(text))
+        ]
 
     def delete(self, index: int, stamp_ms: int, key: bytes) -> None:
         """Delete one key and bury it, if it exists."""

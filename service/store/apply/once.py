@@ -15,6 +15,10 @@ from service.store.apply.tables import Tables
 class View(kv.View, Tables, Protocol):
     """What it needs beside what its command needs."""
 
+    def keep_results(self) -> None:
+        """Give every result whole from here on, whether or not anybody waits for it."""
+        ...
+
 
 def carry_out(view: View, index: int, command: Once, apply: Callable[[Command], Result]) -> OnceResult:
     """Give the result that is remembered under the key, or carry the command out and remember its result; whatever that is.
@@ -29,6 +33,7 @@ def carry_out(view: View, index: int, command: Once, apply: Callable[[Command], 
         return OnceResult(index, Verdict.AGAIN, known.result, known.memo, known.first_index)
     if command.since is not None and command.since < once_rows.forgotten_up_to(view.open()):
         return OnceResult(index, Verdict.FORGOTTEN)
+    view.keep_results()
     result = encode(_settled(view, command, apply(command.command)))
     once_rows.remember(view.open(), command.key, once_rows.Remembered(index, command.digest, result, command.memo))
     once_rows.forget(view.open(), index - command.entries_max, command.bytes_max)

@@ -51,7 +51,7 @@ class View(kv.View, Protocol):
     def set_all(self, index: int, operations: Sequence[TxnOperation]) -> list[Row]:
         """Set keys that differ from each other at ``index``; see :meth:`service.store.apply.kv.View.put`.
 
-        :returns: each of them as it is then, without its value.
+        :returns: each of them as it is then, without its value; nothing where nobody waits for it.
         """
         ...
 

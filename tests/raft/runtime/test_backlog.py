@@ -9,7 +9,7 @@ import pytest
 
 from raft import Entry
 from raft.runtime import backlog
-from raft.runtime.backlog import DELAY_SECONDS, ENTRIES_MAX, Backlog
+from raft.runtime.backlog import DELAY_SECONDS, ENTRIES_MAX, Apply, Backlog
 from raft.testing.cluster import entries
 from raft.testing.servers import BRISK, Servers, until
 
@@ -17,15 +17,25 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 NEVER = 3_600.0
 
 
+def into(left: list[tuple[Entry, ...]]) -> Apply:
+    """Puts what leaves into a list."""
+
+    def apply(found: tuple[Entry, ...], *, awaited: bool) -> None:
+        assert isinstance(awaited, bool)
+        left.append(found)
+
+    return apply
+
+
 def test_entries_gather(run: Run) -> None:
     """They leave together after the delay, in order, and only once; nothing leaves when there is nothing."""
 
     async def scenario() -> None:
         left: list[tuple[Entry, ...]] = []
-        gathering = Backlog(asyncio.get_running_loop(), left.append)
+        gathering = Backlog(asyncio.get_running_loop(), into(left))
         first, second = entries(1, 1), entries(1, first=3)
-        gathering.add(first, at_once=False)
-        gathering.add(second, at_once=False)
+        gathering.add(first, awaited=False)
+        gathering.add(second, awaited=False)
         assert left == []
         await asyncio.sleep(4 * DELAY_SECONDS)
         assert left == [(*first, *second)]
@@ -40,12 +50,28 @@ def test_somebody_waits(run: Run) -> None:
 
     async def scenario() -> None:
         left: list[tuple[Entry, ...]] = []
-        gathering = Backlog(asyncio.get_running_loop(), left.append)
-        gathering.add(entries(1), at_once=False)
-        gathering.add(entries(1, first=2), at_once=True)
+        gathering = Backlog(asyncio.get_running_loop(), into(left))
+        gathering.add(entries(1), awaited=False)
+        gathering.add(entries(1, first=2), awaited=True)
         assert [entry.index for entry in left[0]] == [1, 2]
         await asyncio.sleep(2 * DELAY_SECONDS)
         assert len(left) == 1
+
+    run(scenario())
+
+
+def test_results_are_asked_for_where_somebody_waits(run: Run) -> None:
+    """Of the leader's machine, and of none that only follows: also when a read lets the entries go, and until another leads."""
+
+    async def scenario() -> None:
+        async with Servers("abc") as servers:
+            leader = await servers.led()
+            for number in range(3):
+                await servers[leader].propose([b"%d" % number])
+            follower = next(name for name in "abc" if name != leader)
+            assert await servers[follower].propose([b"forwarded"])
+            await servers.applied([b"0", b"1", b"2", b"forwarded"])
+            assert {name: machine.awaited[-1] for name, machine in servers.machines.items()} == {name: name == leader for name in "abc"}
 
     run(scenario())
 
@@ -55,10 +81,10 @@ def test_many_do_not_wait(run: Run) -> None:
 
     async def scenario() -> None:
         left: list[tuple[Entry, ...]] = []
-        gathering = Backlog(asyncio.get_running_loop(), left.append)
-        gathering.add(entries(*[1] * (ENTRIES_MAX - 1)), at_once=False)
+        gathering = Backlog(asyncio.get_running_loop(), into(left))
+        gathering.add(entries(*[1] * (ENTRIES_MAX - 1)), awaited=False)
         assert left == []
-        gathering.add(entries(1, first=ENTRIES_MAX), at_once=False)
+        gathering.add(entries(1, first=ENTRIES_MAX), awaited=False)
         assert len(left[0]) == ENTRIES_MAX
 
     run(scenario())

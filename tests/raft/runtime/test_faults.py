@@ -227,6 +227,22 @@ def test_a_checkpoint_that_raises_stops_the_node(run: Run) -> None:
     run(scenario())
 
 
+def test_a_machine_that_wants_a_checkpoint_gets_one(run: Run) -> None:
+    """However few entries there were; until it does, none is made."""
+
+    async def scenario() -> None:
+        async with Servers("a", keeps=True) as servers:
+            machine = servers.machines["a"]
+            await servers["a"].propose([b"x"])
+            await servers["a"].propose([b"y"])
+            assert machine.checkpoints == 0
+            machine.wants_checkpoint = True
+            await servers["a"].propose([b"z"])
+            await until(lambda: machine.checkpoints > 0, "a checkpoint is made")
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_full_disk_puts_a_compaction_off(run: Run, monkeypatch: pytest.MonkeyPatch, keeps: bool) -> None:
     """Without room for a checkpoint, or for a snapshot, the node goes on and says so; once there is room the log is shortened."""

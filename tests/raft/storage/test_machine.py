@@ -49,10 +49,10 @@ class Random(Counter):
 class Meddling(Counter):
     """Takes entries of Raft's own for commands."""
 
-    def apply(self, entries: object) -> list[bytes]:
+    def apply(self, entries: object, *, awaited: bool = True) -> list[bytes]:
         """Count them."""
         self.total += 1
-        return super().apply(entries)  # type: ignore[arg-type]  # passed on as it is
+        return super().apply(entries, awaited=awaited)  # type: ignore[arg-type]  # passed on as it is
 
 
 class Additive(Counter):

@@ -13,11 +13,12 @@ import pytest
 
 from service.domain.commands import KvDelete, KvPut
 from service.errors import StateUnreadable
-from service.store import engine, files, statements
+from service.store import engine, files, machine, statements, wal
 from service.store import reader as reading
 from service.store.changes import Changes
 from service.store.machine import KvMachine
 from service.store.reader import Reader
+from service.store.sums import PageSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +96,52 @@ def test_checkpoint_beside_writes(node: Node) -> None:
     assert all(durable <= applied for durable, applied in claims)
     assert [durable for durable, _ in claims] == sorted(durable for durable, _ in claims)
     assert node.machine.checkpoint() == 600
+
+
+def test_a_long_log_starts_anew_under_load(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast entries follow each other: the last step of a checkpoint holds them back, and the next entry is written to the log's beginning."""
+    monkeypatch.setattr(machine, "LOG_FRAMES_MAX", 20)
+    log = wal.path_of(files.state_path(node.directory, 1))
+    pages, steps = node.machine._pages, 0
+
+    def busy(*arguments: Any) -> None:
+        nonlocal steps
+        steps += 1
+        PageSums.note(pages, *arguments)
+        if node.machine._apply_lock.acquire(blocking=False):  # where entries are not held back one comes while pages are moved
+            node.machine._apply_lock.release()
+            node.apply(KvPut(b"busy", b"%d" % steps))
+
+    monkeypatch.setattr(pages, "note", busy)
+    node.machine.checkpoint()
+    assert steps == 1
+    salts = wal.salts(log)
+    for number in range(30):
+        node.apply(KvPut(b"k", b"%d" % number))
+    node.machine.checkpoint()
+    assert (steps, wal.salts(log)) == (4, salts)
+    size = log.stat().st_size
+    for number in range(30):
+        node.apply(KvPut(b"k", b"%d again" % number))
+    assert wal.salts(log) != salts
+    assert log.stat().st_size == size
+    assert node.machine.checkpoint() == node.machine.applied_index
+
+
+def test_a_checkpoint_is_due_after_many_changes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted since the last one began, whatever became of it: a reader that holds it up must not have it tried after each entry."""
+    monkeypatch.setattr(machine, "CHANGES_MAX", 6)
+    due = []
+    for number in range(4):
+        node.apply(KvPut(b"k", b"%d" % number))  # the key, and by a trigger the applied index
+        due.append(node.machine.checkpoint_due())
+    assert due == [False, False, True, True]
+    connections = node.reader._connections or node.reader._replace(None)
+    with connections.borrow() as connection:
+        connection.execute(statements.META).fetchone()
+        node.apply(KvPut(b"k", b"held"))
+        node.machine.checkpoint()
+        assert not node.machine.checkpoint_due()
 
 
 def test_a_capture_is_of_its_moment(node: Node, make_node: MakeNode) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.domain import commands, results
-from service.domain.commands import KvDelete, KvLock, KvPut, SessionCreate, Txn, TxnOperation
+from service.domain.commands import KvDelete, KvLock, KvPut, Once, SessionCreate, Txn, TxnOperation
 from service.domain.entries import Row, Session
 from service.domain.results import TxnResult
 from service.store.apply import txn
@@ -169,14 +169,21 @@ _LOADS = st.builds(
 )
 
 
+_ONCES = st.builds(lambda key, command: Once(key, b"", command, b"", None, 1_000, 1_000_000), st.sampled_from("abc"), st.one_of(_PUTS, _LOADS))
+_COMMANDS = st.one_of(_PUTS, _LOADS, st.builds(KvDelete, _KEYS), _ONCES)
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(st.one_of(_PUTS, _LOADS, st.builds(KvDelete, _KEYS)), min_size=1, max_size=4), min_size=1, max_size=6), st.booleans())
+@given(st.lists(st.lists(_COMMANDS, min_size=1, max_size=4), min_size=1, max_size=6), st.booleans())
 def test_loading_keys_is_no_special_case(make_node: Callable[[str], Node], batches: list[list[commands.Command]], new_term: bool) -> None:
-    """Transactions that only set keys are carried out by fewer statements: results, changes and state are those of the rules."""
-    quick, plain = (make_node(f"{name}{next(_NUMBERS)}") for name in ("quick", "plain"))
+    """Transactions that only set keys are carried out by fewer statements, and by fewer still where nobody awaits the results: these, the changes and
+    the state are those of the rules.
+    """
     session = Session("11111111-2222-3333-4444-555555555555", "", "n", 0, "release", "", 0, None, None)
-    found = []
-    for node, only_sets in ((quick, txn._only_sets), (plain, lambda _: False)):
+    found, answered = [], []
+    for name, only_sets, awaited in (("quick", txn._only_sets, True), ("plain", lambda _: False, True), ("unheard", txn._only_sets, False)):
+        node = make_node(f"{name}{next(_NUMBERS)}")
+        answers: list[bytes] = []
         node.apply(SessionCreate(session), KvLock(TxnOperation("lock", b"locked", b"1", session=session.id)))
         node.machine.take_changes()
         seen: list[Any] = []
@@ -186,12 +193,15 @@ def test_loading_keys_is_no_special_case(make_node: Callable[[str], Node], batch
                 index = node.machine.applied_index
                 term = 2 if new_term and number else 1
                 entries = [(index + 1 + at, term, commands.stamp(commands.encode(command), STAMP_MS)) for at, command in enumerate(batch)]
-                answers = node.machine.apply(entries)
+                answers += node.machine.apply(entries, awaited=awaited)
                 changes = node.machine.take_changes()
-                seen.append((answers, sorted(set(changes.keys)), changes.index, node.machine.applied(), node.reader.list(b"")))
+                seen.append((sorted(set(changes.keys)), changes.index, node.machine.applied(), node.reader.list(b"")))
         found.append((seen, node.machine.digest()))
+        answered.append(answers)
         node.close()
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
+    assert answered[0] == answered[1]
+    assert answered[2] == []
 
 
 @pytest.mark.parametrize("term", [1, 2])

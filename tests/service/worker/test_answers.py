@@ -326,7 +326,7 @@ def test_a_watched_connection_goes_on() -> None:
 
 
 def test_what_comes_early_waits_in_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that comes while the one before it is carried out wakes nobody: it is told of once, read when its turn has come, and so is the next."""
+    """A request that comes while the one before it is carried out wakes nobody: it is told of once, and read when its turn has come."""
     told: list[int] = []
     arrived = Connection._data_arrived
     monkeypatch.setattr(Connection, "_data_arrived", lambda self: told.append(self.state) or arrived(self))
