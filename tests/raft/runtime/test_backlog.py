@@ -28,19 +28,24 @@ def into(left: list[tuple[Entry, ...]]) -> Apply:
 
 
 def test_entries_gather(run: Run) -> None:
-    """They leave together after the delay, in order, and only once; nothing leaves when there is nothing."""
+    """After a pause they go at once; what comes behind them leaves together after the delay, in order and only once."""
 
     async def scenario() -> None:
         left: list[tuple[Entry, ...]] = []
-        gathering = Backlog(asyncio.get_running_loop(), into(left))
-        first, second = entries(1, 1), entries(1, first=3)
+        loop = asyncio.get_running_loop()
+        gathering = Backlog(loop, into(left))
+        first, second, third = entries(1, 1), entries(1, first=3), entries(1, 1, first=4)
         gathering.add(first, awaited=False)
+        await until(lambda: left == [first], "the first have left")
+        since = loop.time()
         gathering.add(second, awaited=False)
-        assert left == []
-        await asyncio.sleep(4 * DELAY_SECONDS)
-        assert left == [(*first, *second)]
+        gathering.add(third, awaited=False)
+        assert left == [first]
+        await until(lambda: len(left) > 1, "the others have left")
+        assert loop.time() - since > DELAY_SECONDS / 2
+        assert left == [first, (*second, *third)]
         gathering.flush()
-        assert len(left) == 1
+        assert len(left) == 2
 
     run(scenario())
 
