@@ -1,6 +1,7 @@
-"""A short cut before Flask for what nearly every request is: GET of a key or a listing, or PUT of a key, whose path needs no decoding.
+"""A short cut before Flask for nearly all requests: GET of a key or a listing, PUT of a key, where the path needs no decoding, and transactions.
 
-It calls the same functions of :mod:`service.api.kv` as the Flask view, with the same arguments; whatever is in any way unusual goes to Flask.
+It calls the same functions of :mod:`service.api.kv` and :mod:`service.api.txn` as the Flask views, with the same arguments; whatever is in any way
+unusual goes to Flask.
 A test holds both to identical answers.
 """
 
@@ -21,6 +22,7 @@ from service.errors import BackendError
 from service.worker.response import Complete
 
 _PREFIX = "/v1/kv/"
+_TXN = "/v1/txn"
 
 
 class FastPath:
@@ -33,6 +35,7 @@ class FastPath:
         self._app = app.wsgi_app
         worker: Worker = app.extensions[EXTENSION]
         self._kv = worker.kv
+        self._txn = worker.txn
         self._backend = worker.backend
         self._count = worker.requests.count
         self._kept = KeptAnswers()
@@ -95,8 +98,8 @@ class FastPath:
 
     def _answer(self, method: str, target: str, environ: Mapping[str, Any], standing: Standing | None) -> Answer | None:
         """The answer to what is usual."""
-        key, _, query = target.partition("?")
-        if method not in ("GET", "PUT") or not _is_plain(key):
+        path, _, query = target.partition("?")
+        if method not in ("GET", "PUT") or not (_is_plain(path) or (path == _TXN and method == "PUT")):
             return None
         params = NO_PARAMS
         if query:
@@ -108,13 +111,16 @@ class FastPath:
                 return None
         began = perf_counter()
         try:
-            answer = self._act(method, key[len(_PREFIX) :].encode("ascii"), params, environ, standing)
+            answer = self._act(method, path, params, environ, standing)
         except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
             answer = failure(error, method)
         self._count(method, answer[0], perf_counter() - began, waited="index=" in query)
         return answer
 
-    def _act(self, method: str, key: bytes, params: Params, environ: Mapping[str, Any], standing: Standing | None) -> Answer:
+    def _act(self, method: str, path: str, params: Params, environ: Mapping[str, Any], standing: Standing | None) -> Answer:
+        if path == _TXN:
+            return self._txn.put(environ)
+        key = path[len(_PREFIX) :].encode("ascii")
         if method == "PUT":
             return self._kv.put_one(key, params, environ)
         get = self._kv.get_many if params.keys or params.recurse else self._kv.get_one

@@ -39,10 +39,15 @@ def entry(row: Row) -> bytes:
 
 
 def entries(rows: Sequence[Row]) -> bytes:
-    """Keys as a JSON array of objects. Where none of the keys needs an escape, none of them is looked at by itself."""
+    """Keys as a JSON array of objects."""
+    return b"[%b]" % b",".join(each_entry(rows))
+
+
+def each_entry(rows: Sequence[Row]) -> Iterable[bytes]:
+    """Keys as JSON objects. Where none of the keys needs an escape, none of them is looked at by itself."""
     if _PLAIN.fullmatch(b"".join([row[0] for row in rows])):
-        return b"[%b]" % b",".join([_entry(row, b'"%b"' % row[0]) for row in rows])
-    return b"[%b]" % b",".join(map(entry, rows))
+        return [_entry(row, b'"%b"' % row[0]) for row in rows]
+    return map(entry, rows)
 
 
 def _entry(row: Row, quoted_key: bytes) -> bytes:

@@ -15,7 +15,7 @@ from service.api.consistency import ASKED, contact, effective, evaluate
 from service.api.errors import Answer, Headers, RequestRefused, backend_failure
 from service.api.kv import Environ, KeyValue, read_body
 from service.api.params import Params
-from service.api.responses import JSON, entry, pretty, text
+from service.api.responses import JSON, each_entry, pretty, text
 from service.domain.acl.authorizer import EVERYTHING, Authorizer
 from service.domain.acl.rules import READ, WRITE
 from service.domain.commands import Txn, TxnOperation
@@ -129,5 +129,5 @@ def _answer(failures: Sequence[tuple[int, str]], rows: Sequence[Row], params: Pa
         errors = b",".join(b'{"OpIndex":%d,"What":%b}' % (number, text(what.encode("utf-8", "surrogateescape"))) for number, what in failures)
         body = b'{"Results":null,"Errors":[%b]%b}' % (errors, about)
     else:
-        body = b'{"Results":[%b],"Errors":null%b}' % (b",".join(b'{"KV":%b}' % entry(row) for row in rows), about)
+        body = b'{"Results":[%b],"Errors":null%b}' % (b",".join([b'{"KV":%b}' % entry for entry in each_entry(rows)]), about)
     return _CONFLICT if failures else _DONE, [JSON, *headers], pretty(body) if params.pretty else body

@@ -14,7 +14,7 @@ PARAMETERS = ["raw", "stale", "consistent", "pretty", "cached", "flags=7", "flag
 PARAMETERS += ["ns=x", "wait=1x", "%zz", "index=0", "index=1&wait=1ms", "index=9999&wait=1ms", "index=x", "keys", "recurse", "separator=/"]
 SEGMENTS = ["a", "b c", "a%20b", "%2F", "..", ".x", "", "\xc3\xbc", "%0a", "<&>", "x" * 300]
 
-requests = st.tuples(
+of_keys = st.tuples(
     st.sampled_from(["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "FOO"]),
     st.builds(
         lambda segments, query: "/v1/kv/" + "/".join(segments) + ("?" + "&".join(query) if query else ""),
@@ -23,6 +23,18 @@ requests = st.tuples(
     ),
     st.one_of(st.none(), st.binary(max_size=8)),
 )
+BODIES = [b"", b"{", b"[]", b"null", b'[{"KV":{"Verb":"set","Key":"a","Value":"dg=="}},{"KV":{"Verb":"set","Key":"<b>","Flags":7}}]']
+BODIES += [b'[{"KV":{"Verb":"get","Key":"a"}}]', b'[{"KV":{"Verb":"cas","Key":"a","Index":1,"Value":"eA=="}},{"KV":{"Verb":"delete","Key":"b"}}]']
+transactions = st.tuples(
+    st.sampled_from(["PUT", "PUT", "PUT", "GET", "POST"]),
+    st.builds(
+        lambda path, query: path + ("?" + "&".join(query) if query else ""),
+        st.sampled_from(["/v1/txn", "/v1/txn", "/v1/txn", "/v1/txn/", "/v1//txn", "/v1/t%78n"]),
+        st.lists(st.sampled_from(PARAMETERS), max_size=2),
+    ),
+    st.sampled_from(BODIES),
+)
+requests = st.one_of(of_keys, transactions)
 
 
 def read(answer: Complete) -> tuple[int, dict[str, str], bytes]:
@@ -69,11 +81,12 @@ def test_answers_without_an_environment_are_identical(pair: tuple[Any, Any], scr
 
 
 def test_the_usual_needs_no_environment(worker: Any) -> None:
-    """GET and PUT of one key are answered directly, a chunked body and one that is too long included; nothing else is."""
+    """GET and PUT of one key are answered directly, a chunked body and one that is too long included, and transactions; nothing else is."""
     chunked, long = {"HTTP_TRANSFER_ENCODING": "chunked"}, {"CONTENT_LENGTH": "600000"}
     assert worker.fast.fast("PUT", "/v1/kv/a", chunked, b"v").body == b"true"
     assert worker.fast.fast("GET", "/v1/kv/a?raw", {}, b"").body == b"v"
     assert worker.fast.fast("PUT", "/v1/kv/a", long, b"x" * 600_000).status.startswith(b"413 ")
+    assert worker.fast.fast("PUT", "/v1/txn?pretty", client(len(BODIES[-2])), BODIES[-2]).status == b"200 OK"
     for method, uri in (
         ("DELETE", "/v1/kv/a"),
         ("GET", "/v1/kv/?keys"),
@@ -81,6 +94,9 @@ def test_the_usual_needs_no_environment(worker: Any) -> None:
         ("PUT", "/v1/kv/a?index=1"),
         ("GET", "/v1/status/leader"),
         ("HEAD", "/v1/kv/a"),
+        ("GET", "/v1/txn"),
+        ("PUT", "/v1/txn/"),
+        ("PUT", "/v1/txn?index=1"),
     ):
         assert worker.fast.fast(method, uri, {}, b"") is None
 
