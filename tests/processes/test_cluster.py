@@ -109,6 +109,15 @@ def test_workers_are_replaced(cluster: Cluster) -> None:
     assert node.status()["node"]["term"] == term
 
 
+def test_agents_interrupt_nobody(cluster: Cluster) -> None:
+    """All threads of an agent have the policy that takes the processor from nobody; web workers have the usual one."""
+    node = cluster.leader()
+    threads = [int(path.name) for path in Path(f"/proc/{node.agent_pid()}/task").iterdir()]
+    assert len(threads) >= 3
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+    assert {os.sched_getscheduler(worker) for worker in node.worker_pids()} == {os.SCHED_OTHER}
+
+
 def test_dead_agent_ends_the_node(cluster: Cluster) -> None:
     """An agent that is killed takes its node down with exit code 5, and leaves no process."""
     node = cluster.followers()[0]
