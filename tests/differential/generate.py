@@ -204,6 +204,7 @@ class _Maker:
         if self.chance(0.3):
             # A message may show any byte of the body: none may be a server's own.
             whole = re.sub(rb"<S[0-9]+>", NOBODY.encode(), json.dumps([{"KV": self.operation()}]).encode())
+            whole = re.sub(rb"<M[0-9]+>", b"7", whole)
             position = self.random.randrange(len(whole))
             body = self.one_of((1, whole[:position]), (1, whole[:position] + bytes([self.random.randrange(256)]) + whole[position + 1 :]))
         return Operation("txn odd", "PUT", "/v1/txn" + self.query(), body, self.headers())
